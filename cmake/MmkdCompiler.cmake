@@ -1,0 +1,23 @@
+# Flags shared by every target, as one interface target.
+add_library(mmkd_flags INTERFACE)
+target_compile_options(mmkd_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual)
+if(MMKD_WERROR)
+  target_compile_options(mmkd_flags INTERFACE -Werror)
+endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # GCC 12 reports these inside inlined standard library code, on correct programs.
+  target_compile_options(mmkd_flags INTERFACE -Wno-error=maybe-uninitialized -Wno-error=restrict -Wno-error=array-bounds
+                                              -Wno-error=stringop-overflow -Wno-error=stringop-overread)
+endif()
+# fmt is used header-only everywhere: the torch headers carry another fmt version, and its inline namespaces keep the
+# two apart only as long as no compiled libfmt is involved.
+target_compile_definitions(mmkd_flags INTERFACE FMT_HEADER_ONLY=1)
+if(MMKD_SANITIZE)
+  target_compile_options(mmkd_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+  target_link_options(mmkd_flags INTERFACE -fsanitize=address,undefined)
+endif()
+find_program(MMKD_CCACHE ccache)
+if(MMKD_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  # The sloppiness is what ccache asks for with precompiled headers.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${MMKD_CCACHE})
+endif()

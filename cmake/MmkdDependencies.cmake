@@ -1,0 +1,38 @@
+# Every third-party library but LibTorch. Reasons: docs/dependencies.md.
+find_package(Threads REQUIRED)
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(yaml-cpp REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(MPI REQUIRED COMPONENTS CXX)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5)
+# Debian ships the OpenCVConfig.cmake only with the full development package; two libraries are all that is needed here.
+find_path(MMKD_OPENCV_INCLUDE opencv2/imgcodecs.hpp PATH_SUFFIXES opencv4 REQUIRED)
+find_library(MMKD_OPENCV_CORE opencv_core REQUIRED)
+find_library(MMKD_OPENCV_IMGCODECS opencv_imgcodecs REQUIRED)
+
+add_library(mmkd_xxhash INTERFACE)
+target_link_libraries(mmkd_xxhash INTERFACE PkgConfig::XXHASH)
+add_library(mmkd::xxhash ALIAS mmkd_xxhash)
+
+add_library(mmkd_hdf5 INTERFACE)
+target_link_libraries(mmkd_hdf5 INTERFACE PkgConfig::HDF5)
+add_library(mmkd::hdf5 ALIAS mmkd_hdf5)
+
+add_library(mmkd_imgcodecs INTERFACE)
+target_include_directories(mmkd_imgcodecs SYSTEM INTERFACE ${MMKD_OPENCV_INCLUDE})
+target_link_libraries(mmkd_imgcodecs INTERFACE ${MMKD_OPENCV_IMGCODECS} ${MMKD_OPENCV_CORE})
+add_library(mmkd::imgcodecs ALIAS mmkd_imgcodecs)
+
+find_library(MMKD_CSV_LIBRARY csv REQUIRED)
+add_library(mmkd_csv INTERFACE)
+target_link_libraries(mmkd_csv INTERFACE ${MMKD_CSV_LIBRARY})
+add_library(mmkd::csv ALIAS mmkd_csv)
+
+if(MMKD_TESTS)
+  find_package(GTest REQUIRED)
+endif()
