@@ -1,0 +1,312 @@
+#include "keys.h"
+
+#include <utility>
+
+#include "enum_names.h"
+#include "mmkd/base/error.h"
+
+namespace mmkd::config_detail {
+namespace {
+
+// Counts and widths end here, so that products of two of them fit into 64 bits.
+constexpr double kMaxCount = 2147483647;
+
+Range count_from(double min) { return {.min = min, .max = kMaxCount}; }
+Range at_least(double min) { return {.min = min}; }
+Range above(double min) { return {.min = min, .min_open = true}; }
+Range fraction() { return {.min = 0, .max = 1}; }
+Range below_one() { return {.min = 0, .max = 1, .max_open = true}; }
+
+template <class Enum>
+EnumTarget enum_target(Enum& member) {
+  return {EnumNames<Enum>::names, [&member] { return static_cast<std::size_t>(member); },
+          [&member](std::size_t i) { member = static_cast<Enum>(i); }};
+}
+
+/// Adds the keys of one section.
+class Section {
+ public:
+  Section(std::vector<Key>& keys, std::string path) : keys_(keys), path_(std::move(path)) {}
+
+  template <class T>
+  Key& add(const char* name, T& member, const char* meaning, Range range = {}) {
+    Key key;
+    key.path = child_path(path_, name);
+    if constexpr (std::is_enum_v<T>)
+      key.target = enum_target(member);
+    else
+      key.target = &member;
+    key.meaning = meaning;
+    key.range = range;
+    return keys_.emplace_back(std::move(key));
+  }
+  /// A key that may be without a value; `unset` says what holds then.
+  template <class T>
+  Key& optional(const char* name, T& member, const char* unset, const char* meaning, Range range = {}) {
+    Key& key = add(name, member, meaning, range);
+    key.unset = unset;
+    return key;
+  }
+  void ignore(const char* name, const char* meaning) {
+    bool nothing{};
+    add(name, nothing, meaning).target = IgnoredTarget{};
+  }
+  Section in(const char* name) const { return {keys_, child_path(path_, name)}; }
+
+ private:
+  std::vector<Key>& keys_;
+  std::string path_;
+};
+
+void data_keys(Section s, DataConfig& c) {
+  s.add(
+      "type", c.type,
+      "`medpix`: JSON lines, tasks modality and location; `wound`: CSV, tasks type and severity; `table`: CSV or JSON "
+      "lines with the columns of `data.table` and any tasks");
+  s.optional("root", c.root, "must be given, unless `data.packed` is", "folder of the data set");
+  s.optional("packed", c.packed, "the shards of these settings under `artifacts.root`",
+             "folder of packed shards to use, whatever settings they were packed with");
+  s.add("batch_size", c.batch_size, "samples per optimizer step, over all ranks and micro-batches", count_from(1));
+  s.add("num_workers", c.num_workers, "threads per rank that pack, or prepare batches; 0: none beside the main one",
+        {.min = 0, .max = 1024});
+  s.add("max_length", c.max_length, "tokens of a text, [CLS] and [SEP] included; longer texts are cut", count_from(3));
+  s.optional("task1_label", c.task1_label, "modality (medpix), type (wound)", "display name of the first task");
+  s.optional("task2_label", c.task2_label, "location (medpix), severity (wound)", "display name of the second task");
+  s.add("type_column", c.type_column, "wound: column of the first task's class");
+  s.add("severity_column", c.severity_column, "wound: column of the second task's class");
+  s.add("description_column", c.description_column, "wound: column of the text");
+  s.add("filepath_column", c.filepath_column, "wound: column of the image's path");
+  s.optional("tasks", c.tasks, "must be given for `type: table`",
+             "table: list of `{label: display name, column: where the class name stands}`; a plain name is both. "
+             "`a.b` descends into JSON objects");
+  s.add("on_bad_sample", c.on_bad_sample,
+        "`error`: a sample that cannot be used ends packing, all of them named; `quarantine`: they are left out and "
+        "reported");
+  s.add("samples_per_shard", c.samples_per_shard, "samples in each shard file but the last", count_from(1));
+  s.add("verify_on_read", c.verify_on_read, "check the checksum of every record that is read");
+
+  Section t = s.in("table");
+  t.optional("train", c.table.train, "must be given for `type: table`",
+             "file of the training split under `data.root`, `.csv` or `.jsonl`");
+  t.optional("dev", c.table.dev, "must be given for `type: table`", "file of the development split");
+  t.optional("test", c.table.test, "no test split", "file of the test split");
+  t.add("id_column", c.table.id_column, "column of the sample's unique id");
+  t.add("image_column", c.table.image_column, "column of the image's path");
+  t.add("text_column", c.table.text_column, "column of the text");
+  t.optional("image_root", c.table.image_root, "`data.root`", "folder under `data.root` that image paths start from");
+}
+
+template <class Tower>
+void tower_size_keys(Section s, Tower& c) {
+  s.add("hidden_size", c.hidden_size, "width of the tower", count_from(1));
+  s.add("num_hidden_layers", c.num_hidden_layers, "layers", count_from(1));
+  s.add("num_attention_heads", c.num_attention_heads, "heads; they divide `hidden_size`", count_from(1));
+  s.add("intermediate_size", c.intermediate_size, "width of the feed-forward part; 0: 4 × `hidden_size`",
+        count_from(0));
+  s.add("hidden_act", c.hidden_act, "activation").choices = {"gelu", "gelu_new", "gelu_pytorch_tanh", "relu"};
+  s.add("layer_norm_eps", c.layer_norm_eps, "epsilon of the layer norms", above(0));
+  s.add("hidden_dropout", c.hidden_dropout, "dropout after the embeddings and in every layer", below_one());
+  s.add("initializer_range", c.initializer_range, "standard deviation of the initial weights", above(0));
+}
+
+void vision_keys(Section s, VisionConfig& c) {
+  Key& name =
+      s.optional("name", c.name, "the size given here",
+                 "friendly name, Hugging Face id or folder; `vision: NAME` says the same. `custom`: the tower of "
+                 "`student.custom`");
+  name.shorthand = Shorthand::alone;
+  s.add("family", c.family, "architecture of an inline size: `vit` or `deit`");
+  tower_size_keys(s, c);
+  s.add("image_size", c.image_size, "height and width in pixels", count_from(1));
+  s.add("patch_size", c.patch_size, "height and width of a patch; it divides `image_size`", count_from(1));
+  s.add("qkv_bias", c.qkv_bias, "query, key and value projections have a bias");
+}
+
+void text_keys(Section s, TextConfig& c) {
+  Key& name = s.optional("name", c.name, "the size given here",
+                         "friendly name, Hugging Face id or folder; `text: NAME` says the same. `custom`: the tower of "
+                         "`student.custom`");
+  name.shorthand = Shorthand::alone;
+  s.add("family", c.family, "architecture of an inline size: `bert`, `distilbert` or `roberta`");
+  tower_size_keys(s, c);
+  s.add("vocab_size", c.vocab_size, "rows of the word embedding; 0: as many as the tokenizer has", count_from(0));
+  s.add("max_position_embeddings", c.max_position_embeddings, "longest text in tokens", count_from(1));
+  s.add("type_vocab_size", c.type_vocab_size, "token types (not `distilbert`)", count_from(1));
+}
+
+void tokenizer_keys(Section s, TokenizerConfig& c) {
+  Key& name =
+      s.optional("name", c.name, "the one of the text tower",
+                 "friendly name, Hugging Face id, folder, `vocab.txt` or `tokenizer.json`; `tokenizer: NAME` says "
+                 "the same");
+  name.shorthand = Shorthand::shared;
+  s.optional("do_lower_case", c.do_lower_case, "what the tokenizer's folder says, else true", "lower-case the text");
+  s.optional("strip_accents", c.strip_accents, "what the tokenizer's folder says, else as `do_lower_case`",
+             "remove accents");
+  s.optional("tokenize_chinese_chars", c.tokenize_chinese_chars, "what the tokenizer's folder says, else true",
+             "make every Chinese character a word");
+}
+
+void custom_student_keys(Section s, CustomStudentConfig& c) {
+  s.add("vision_d", c.vision_d, "width of the vision tower", count_from(1));
+  s.add("vision_depth", c.vision_depth, "layers of the vision tower", count_from(1));
+  s.add("vision_heads", c.vision_heads, "heads of the vision tower; they divide `vision_d`", count_from(1));
+  s.add("vision_mlp_ratio", c.vision_mlp_ratio, "width of its feed-forward part ÷ `vision_d`", count_from(1));
+  s.add("text_d", c.text_d, "width of the text tower", count_from(1));
+  s.add("text_depth", c.text_depth, "layers of the text tower", count_from(1));
+  s.add("text_heads", c.text_heads, "heads of the text tower; they divide `text_d`", count_from(1));
+  s.add("text_mlp_ratio", c.text_mlp_ratio, "width of its feed-forward part ÷ `text_d`", count_from(1));
+  s.add("max_len", c.max_len, "longest text in tokens", count_from(3));
+  s.add("fusion_dim", c.fusion_dim,
+        "width of projections and fusion; the same as `student.fusion_dim` if both are given", count_from(1));
+  s.add("dropout", c.dropout, "dropout of towers, fusion and heads", below_one());
+}
+
+void model_keys(Section s, ModelConfig& c, bool student) {
+  vision_keys(s.in("vision"), c.vision);
+  text_keys(s.in("text"), c.text);
+  tokenizer_keys(s.in("tokenizer"), c.tokenizer);
+  s.add("fusion_layers", c.fusion_layers, "layers of the fusion, where its type has layers", count_from(1));
+  s.add("fusion_dim", c.fusion_dim, "width of projections and fusion", count_from(1));
+  s.add("fusion_heads", c.fusion_heads, "heads of the fusion, where its type has attention; they divide `fusion_dim`",
+        count_from(1));
+  s.add("dropout", c.dropout, "dropout of fusion and heads", below_one());
+  s.add("text_pooling", c.text_pooling, "feature of a text: of the `cls` token, or the `mean` over its tokens");
+  s.optional("weights", c.weights, "none", "initial weights of the whole model, a `.safetensors` file");
+  if (!student) return;
+  s.add("arch", c.arch, "`zoo`: the towers named above; `custom_tiny`: those of `student.custom`");
+  custom_student_keys(s.in("custom"), c.custom);
+  s.ignore("recommended", "a note to people: any content, ignored");
+}
+
+void training_keys(Section s, TrainingConfig& c) {
+  s.add("teacher_epochs", c.teacher_epochs,
+        "passes over the training split for the teacher; 0 needs `teacher.weights`, or `loss.type: ce_only` (no "
+        "distillation)",
+        count_from(0));
+  s.add("student_epochs", c.student_epochs, "passes over the training split for the student", count_from(0));
+  s.add("teacher_lr", c.teacher_lr, "peak learning rate of the teacher", above(0));
+  s.add("student_lr", c.student_lr, "peak learning rate of the student", above(0));
+  const char* preset = "`loss.*`, else the preset of `loss.type`";
+  s.optional("alpha", c.alpha, preset, "weight of the soft-target (KL) term", at_least(0));
+  s.optional("beta", c.beta, preset, "weight of the feature (MSE) term", at_least(0));
+  s.optional("gamma", c.gamma, preset, "weight of the contrastive (CRD) term of `combined`", at_least(0));
+  s.optional("T", c.T, preset, "temperature of the soft targets", above(0));
+  s.add("teacher_only", c.teacher_only, "train and evaluate the teacher, no student");
+  s.add("seed", c.seed, "everything random is a function of it", at_least(0));
+  s.add("precision", c.precision, "`bf16`: forward and backward in autocast; weights, losses and metrics stay fp32");
+  s.add("weight_decay", c.weight_decay, "of AdamW, decoupled, on all parameters; 0 disables", at_least(0));
+  s.add("betas", c.betas, "decay rates of AdamW's two averages", below_one());
+  s.add("eps", c.eps, "epsilon of AdamW", above(0));
+  s.add("clip_norm", c.clip_norm, "bound of the global gradient norm; 0 disables", at_least(0));
+  s.add("schedule", c.schedule, "course of the learning rate after the warm-up, down to 0 unless `constant`");
+  s.add("warmup_fraction", c.warmup_fraction, "share of a stage's steps with a linear warm-up; 0 disables", fraction());
+  s.add("micro_batch_size", c.micro_batch_size,
+        "samples per rank and backward pass; 0: the rank's whole share of the batch", count_from(0));
+  s.add("teacher_select", c.teacher_select, "epoch whose teacher is handed on: the `last`, or the `best` on dev");
+  s.add("teacher", c.teacher, "teacher outputs: computed once and `cached`, or `live` in every step");
+  s.add("keep_checkpoints", c.keep_checkpoints, "most recent checkpoints kept beside the best one", count_from(1));
+}
+
+void fusion_keys(Section s, FusionConfig& c) {
+  s.add("type", c.type, "how the two projected features become one");
+  s.add("hidden_mult", c.hidden_mult, "`concat_mlp`: width of the hidden layers ÷ `fusion_dim`", count_from(1));
+  s.optional("dropout", c.dropout, "the model's `dropout`", "dropout inside the fusion", below_one());
+  s.add("p_img", c.p_img, "`modality_dropout`: chance that a sample loses its image", fraction());
+  s.add("p_txt", c.p_txt, "`modality_dropout`: chance that a sample loses its text", fraction());
+  s.add("temperature", c.temperature, "of the Gumbel-softmax of routed fusions", above(0));
+}
+
+void loss_keys(Section s, LossConfig& c) {
+  s.add("type", c.type, "loss of the student");
+  s.optional("fusion_dim", c.fusion_dim, "`student.fusion_dim`", "must be the same as `student.fusion_dim`",
+             count_from(1));
+  const char* preset = "the preset of `loss.type`";
+  s.optional("alpha", c.alpha, preset, "as `training.alpha`, which wins", at_least(0));
+  s.optional("beta", c.beta, preset, "as `training.beta`, which wins", at_least(0));
+  s.optional("gamma", c.gamma, preset, "as `training.gamma`, which wins", at_least(0));
+  s.optional("T", c.T, preset, "as `training.T`, which wins", above(0));
+  s.optional("tau", c.tau, preset, "temperature of the contrastive (CRD) term", above(0));
+  s.add("ce_weight", c.ce_weight, "`crd`, `rkd`, `mmd`: weight of the task loss; with 0 the heads are not trained",
+        at_least(0));
+}
+
+void evaluation_keys(Section s, EvaluationConfig& c) {
+  s.add("save_teacher_metrics", c.save_teacher_metrics, "evaluate the teacher on dev and test too");
+  s.add("mcnemar", c.mcnemar, "compare teacher and best student on test by McNemar's test, per task");
+  s.add("mcnemar_exact", c.mcnemar_exact, "McNemar with the exact binomial p-value");
+  s.add("mcnemar_cc", c.mcnemar_cc, "McNemar with the chi-square statistic, continuity corrected");
+  s.add("batch_size", c.batch_size, "samples per forward, over all ranks", count_from(1));
+}
+
+}  // namespace
+
+std::string child_path(std::string_view section, std::string_view name) {
+  return fmt::format("{}{}{}", section, section.empty() ? "" : ".", name);
+}
+
+std::string parent_path(const std::string& path) {
+  const auto dot = path.rfind('.');
+  return dot == std::string::npos ? "" : path.substr(0, dot);
+}
+
+std::string Key::section() const { return parent_path(path); }
+
+std::string Key::name() const {
+  const auto dot = path.rfind('.');
+  return dot == std::string::npos ? path : path.substr(dot + 1);
+}
+
+std::vector<Key> bind_keys(Config& config) {
+  std::vector<Key> keys;
+  const Section top(keys, "");
+  data_keys(top.in("data"), config.data);
+  model_keys(top.in("teacher"), config.teacher, false);
+  model_keys(top.in("student"), config.student, true);
+  training_keys(top.in("training"), config.training);
+  fusion_keys(top.in("fusion"), config.fusion);
+  loss_keys(top.in("loss"), config.loss);
+  top.in("cache").add("features", config.cache.features, "type of the cached teacher features; logits stay fp32");
+  top.in("logging").add("log_dir", config.logging.log_dir, "folder that receives weights, metrics and logs of the run");
+  evaluation_keys(top.in("evaluation"), config.evaluation);
+  top.in("artifacts")
+      .optional("root", config.artifacts.root, "`artifacts` beside the folder that holds `log_dir`",
+                "folder of the finished stages, which runs share");
+  top.in("weights").optional("root", config.weights.root, "the Hugging Face cache only",
+                             "folder in which towers and tokenizers are looked for by name");
+  Section(keys, "").add(
+      "device", config.device,
+      "`cuda`: one GPU per rank, by local rank; `auto`: `cuda` where there is one. An index (`cuda:4`) "
+      "is accepted and ignored");
+  return keys;
+}
+
+std::string_view section_meaning(std::string_view section) {
+  static constexpr std::pair<std::string_view, std::string_view> kMeanings[] = {
+      {"data", "What is trained on, and how it is packed."},
+      {"data.table", "Files and columns of `data.type: table`."},
+      {"teacher",
+       "The two models. A teacher has the same keys as a student but for `arch`, `custom` and `recommended`."},
+      {"teacher.vision",
+       "The image tower: a name (`vision: vit-base`), or a map with an inline size, trained from scratch. Not both."},
+      {"teacher.text",
+       "The text tower: a name (`text: distilbert`), or a map with an inline size, trained from scratch. Not both. An "
+       "inline size needs a tokenizer."},
+      {"teacher.tokenizer",
+       "A name, or a map. A tower that is named brings its tokenizer; keys given here win over its settings."},
+      {"student.custom", "The small student of `student.arch: custom_tiny` (or `vision: custom`, `text: custom`)."},
+      {"fusion", "The same type for teacher and student."},
+      {"loss",
+       "Presets: `vanilla` alpha 1, beta 100, T 2; `combined` alpha 1, beta 100, gamma 10, T 4, tau 0.1; `crd` tau "
+       "0.1; "
+       "`ce_only` trains without distillation."},
+      {"cache", "The teacher's outputs for every training sample, computed once."},
+      {"artifacts", "Where finished stages (shards, teachers, caches, students) lie, to be found by later runs."},
+      {"weights", "Where pretrained towers lie. Nothing is downloaded."},
+  };
+  for (const auto& [name, meaning] : kMeanings)
+    if (name == section) return meaning;
+  return "";
+}
+
+}  // namespace mmkd::config_detail

@@ -1,0 +1,28 @@
+#include "mmkd/config/names.h"
+
+#include "enum_names.h"
+
+namespace mmkd {
+namespace {
+template <class Enum>
+std::string_view name(Enum value) {
+  return config_detail::EnumNames<Enum>::names.at(static_cast<std::size_t>(value));
+}
+}  // namespace
+
+std::string_view to_string(DatasetType value) { return name(value); }
+std::string_view to_string(OnBadSample value) { return name(value); }
+std::string_view to_string(FusionType value) { return name(value); }
+std::string_view to_string(LossType value) { return name(value); }
+std::string_view to_string(Precision value) { return name(value); }
+std::string_view to_string(Schedule value) { return name(value); }
+std::string_view to_string(TeacherSelect value) { return name(value); }
+std::string_view to_string(TeacherOutputsFrom value) { return name(value); }
+std::string_view to_string(CacheFeatures value) { return name(value); }
+std::string_view to_string(TextPooling value) { return name(value); }
+std::string_view to_string(VisionFamily value) { return name(value); }
+std::string_view to_string(TextFamily value) { return name(value); }
+std::string_view to_string(StudentArch value) { return name(value); }
+std::string_view to_string(Device value) { return name(value); }
+
+}  // namespace mmkd
