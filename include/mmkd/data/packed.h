@@ -1,0 +1,82 @@
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mmkd/data/sample.h"
+#include "mmkd/image/image.h"
+
+// Packed data sets: a manifest over HDF5 shards (docs/formats/shard.md).
+namespace mmkd {
+
+/// One stored image stream: pictures of one size, made by one policy.
+struct ImageStream {
+  std::int64_t height = 0, width = 0;
+  std::string pixel_key;  ///< ImagePolicy::pixel_key() of the policy that made it
+};
+
+/// One stored token stream: texts encoded by one tokenizer.
+struct TokenStream {
+  std::string tokenizer_digest;
+  std::int64_t vocab_size = 0;
+  std::int32_t pad_id = 0;
+  std::int64_t max_length = 0;
+};
+
+struct PackedTask {
+  std::string label;                 ///< display name
+  std::vector<std::string> classes;  ///< sorted; a label is an index into this list
+};
+
+/// What manifest.json says about the whole set.
+struct PackedInfo {
+  std::filesystem::path folder;
+  std::string key;     ///< stage key
+  std::string digest;  ///< SHA-256 over everything stored
+  std::vector<PackedTask> tasks;
+  std::vector<ImageStream> image_streams;  ///< 1 or 2
+  std::vector<TokenStream> token_streams;  ///< 1 or 2
+  std::array<int, 2> image_stream_of{};    ///< [teacher, student] -> index
+  std::array<int, 2> token_stream_of{};    ///< [teacher, student] -> index
+  std::array<ImagePolicy, 2> policies;     ///< [teacher, student]: how stored bytes become network input
+  std::array<std::int64_t, 3> counts{};    ///< samples of train, dev, test
+};
+
+/// Views into one record; valid as long as the PackedSplit lives.
+struct Record {
+  std::string_view id;
+  std::uint64_t sample_key = 0;  ///< 64-bit hash of the id: what keyed randomness and the teacher cache use
+  std::array<std::span<const std::uint8_t>, 2> pixels;  ///< by image stream: [height, width, 3] RGB
+  std::array<std::span<const std::int32_t>, 2> tokens;  ///< by token stream: [length]
+  std::span<const std::int32_t> labels;                 ///< [tasks]
+};
+
+/// Reads manifest.json; throws Error if it is missing, malformed, of another version, or fails its own checksum.
+PackedInfo read_packed_info(const std::filesystem::path& folder);
+
+/// One split of a packed set, memory-mapped. Thread-safe for reading.
+class PackedSplit {
+ public:
+  /// Opens every shard of the split and checks sizes, counts and header checksums against the manifest.
+  PackedSplit(const PackedInfo& info, Split split, bool verify_on_read);
+  ~PackedSplit();
+  PackedSplit(PackedSplit&&) noexcept;
+  std::int64_t size() const;
+  /// Sample `i`; with verify_on_read its checksum is computed first, and Error names shard, record and id if it differs.
+  Record get(std::int64_t i) const;
+  /// Token count of sample `i` in a stream, without touching the record.
+  std::int64_t length(std::int64_t i, int token_stream) const;
+  const PackedInfo& info() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace mmkd

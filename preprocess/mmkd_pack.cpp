@@ -1,0 +1,86 @@
+// mmkd-pack: a data set of images, texts and labels -> sharded, checksummed HDF5.
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "mmkd/base/error.h"
+#include "mmkd/base/log.h"
+#include "mmkd/base/signals.h"
+#include "mmkd/comm/agree.h"
+#include "mmkd/config/load.h"
+#include "mmkd/data/pack.h"
+
+namespace {
+
+using namespace mmkd;
+
+void pack_config(const std::string& file, const std::vector<std::string>& overrides, const MpiSession& mpi) {
+  LoadedConfig loaded;
+  on_all_ranks(mpi, [&] { loaded = load_config(file, overrides); });
+  const auto info = pack(loaded.config, mpi);
+  if (mpi.rank() == 0) std::fputs(describe_pack(info.folder).c_str(), stdout);
+}
+
+int verify(const std::string& folder) {
+  const auto problems = verify_pack(folder);
+  for (const auto& problem : problems) std::fprintf(stderr, "mmkd-pack: %s\n", problem.c_str());
+  if (problems.empty()) std::printf("%s: every byte and record verified\n", folder.c_str());
+  return problems.empty() ? 0 : 1;
+}
+
+/// Runs one subcommand; errors are printed once, by rank 0 where all ranks share them.
+template <class Work>
+int guarded(const MpiSession& mpi, const Work& work) {
+  try {
+    return work();
+  } catch (const CollectiveError& e) {
+    if (mpi.rank() == 0) std::fprintf(stderr, "mmkd-pack: %s\n", e.what());
+    return static_cast<int>(e.code());
+  } catch (const std::exception& e) {
+    const auto* known = dynamic_cast<const Error*>(&e);
+    std::fprintf(stderr, "mmkd-pack: %s\n", e.what());
+    const int code = static_cast<int>(known != nullptr ? known->code() : ExitCode::failure);
+    if (mpi.size() > 1) mpi.abort(code);
+    return code;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Packs a data set into sharded, checksummed HDF5:  mmkd-pack CONFIG\nUnder mpirun the ranks share the work; the result is the same.");
+  std::string config;
+  std::string folder;
+  std::vector<std::string> overrides;
+  app.add_option("config", config, "YAML configuration (docs/configuration.md)");
+  app.add_option("--set", overrides, "Override a key: --set data.root=DIR (repeatable)")->expected(1)->take_all();
+  auto* verify_command = app.add_subcommand("verify", "Read every byte and record again; exit 1 if anything is wrong");
+  auto* info_command = app.add_subcommand("info", "Counts, classes, sizes of a packed set");
+  auto* demo_command = app.add_subcommand("demo-data", "Write a small generated data set");
+  for (auto* command : {verify_command, info_command, demo_command}) command->add_option("folder", folder, "Folder")->required();
+  app.require_subcommand(0, 1);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::usage);
+  }
+  const MpiSession mpi;
+  log::configure(mpi.rank() == 0 ? log::Level::info : log::Level::error, mpi.size() > 1 ? fmt::format("rank {}", mpi.rank()) : "");
+  install_stop_handlers();
+  return guarded(mpi, [&] {
+    if (verify_command->parsed()) return verify(folder);
+    if (info_command->parsed()) {
+      std::fputs(describe_pack(folder).c_str(), stdout);
+    } else if (demo_command->parsed()) {
+      write_demo_data(folder);
+      std::printf("demo data in %s\n", folder.c_str());
+    } else if (config.empty()) {
+      throw UsageError("which CONFIG? (see mmkd-pack --help)");
+    } else {
+      pack_config(config, overrides, mpi);
+    }
+    return 0;
+  });
+}

@@ -1,0 +1,69 @@
+#include "mmkd/data/packed.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "manifest.h"
+#include "mmkd/base/error.h"
+#include "shard.h"
+
+namespace mmkd {
+
+PackedInfo read_packed_info(const std::filesystem::path& folder) { return read_manifest(folder).info; }
+
+struct PackedSplit::Impl {
+  PackedInfo info;
+  std::vector<Shard> shards;
+  std::int64_t size = 0, samples_per_shard = 1;
+  bool verify = true;
+
+  std::pair<const Shard&, std::int64_t> locate(std::int64_t i) const {
+    if (i < 0 || i >= size) throw Error("packed data {}: sample {} of {} was asked for", info.folder.string(), i, size);
+    return {shards[static_cast<std::size_t>(i / samples_per_shard)], i % samples_per_shard};
+  }
+};
+
+PackedSplit::PackedSplit(const PackedInfo& info, Split split, bool verify_on_read) : impl_(std::make_unique<Impl>()) {
+  auto manifest = read_manifest(info.folder);
+  if (manifest.info.digest != info.digest) throw Error("packed data {}: changed since it was opened", info.folder.string());
+  auto& impl = *impl_;
+  impl.info = manifest.info;
+  impl.verify = verify_on_read;
+  impl.samples_per_shard = manifest.samples_per_shard;
+  impl.size = impl.info.counts[static_cast<std::size_t>(split)];
+  const ShardSchema schema{.images = impl.info.image_streams,
+                           .token_streams = impl.info.token_streams.size(),
+                           .tasks = impl.info.tasks.size(),
+                           .split = std::string(name(split)),
+                           .key = impl.info.key};
+  std::int64_t index = 0;
+  std::int64_t samples = 0;
+  for (const auto& entry : manifest.shards[static_cast<std::size_t>(split)]) {
+    impl.shards.emplace_back(info.folder, entry, schema, index++);
+    samples += entry.count;
+    if (entry.count != std::min(impl.samples_per_shard, impl.size - (index - 1) * impl.samples_per_shard)) {
+      throw Error("packed data {}: {} holds {} samples, which does not fit the manifest's division", info.folder.string(), entry.file, entry.count);
+    }
+  }
+  if (samples != impl.size) throw Error("packed data {}: the {} shards hold {} samples, the manifest counts {}", info.folder.string(), schema.split, samples, impl.size);
+}
+
+PackedSplit::~PackedSplit() = default;
+PackedSplit::PackedSplit(PackedSplit&&) noexcept = default;
+
+std::int64_t PackedSplit::size() const { return impl_->size; }
+
+Record PackedSplit::get(std::int64_t i) const {
+  const auto [shard, row] = impl_->locate(i);
+  if (impl_->verify) shard.verify(row);
+  return shard.get(row);
+}
+
+std::int64_t PackedSplit::length(std::int64_t i, int token_stream) const {
+  const auto [shard, row] = impl_->locate(i);
+  return shard.length(row, token_stream);
+}
+
+const PackedInfo& PackedSplit::info() const { return impl_->info; }
+
+}  // namespace mmkd

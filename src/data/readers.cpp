@@ -1,0 +1,229 @@
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "mmkd/base/error.h"
+#include "mmkd/base/files.h"
+#include "mmkd/data/sample.h"
+#include "tables.h"
+
+namespace mmkd {
+namespace {
+
+constexpr std::size_t kMostProblems = 20;  // listed in one error
+constexpr const char* kNoDescription = "No description available";
+
+/// Collects what is wrong with a table, to be said at once.
+class Problems {
+ public:
+  void add(const std::string& where, const std::string& what) {
+    ++count_;
+    if (lines_.size() < kMostProblems) lines_.push_back(where + ": " + what);
+  }
+  void throw_if_any(const fs::path& file) const {
+    if (count_ == 0) return;
+    std::string text;
+    for (const auto& line : lines_) text += "\n  " + line;
+    if (count_ > lines_.size()) text += fmt::format("\n  … and {} more", count_ - lines_.size());
+    throw Error("{}: {} bad rows:{}", file.string(), count_, text);
+  }
+
+ private:
+  std::vector<std::string> lines_;
+  std::size_t count_ = 0;
+};
+
+std::string trimmed(const std::string& text) {
+  const char* space = " \t\r\n\v\f";
+  const auto begin = text.find_first_not_of(space);
+  return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(space) - begin + 1);
+}
+
+/// `relative` below `root`; Error for absolute paths and for those that climb out of it.
+fs::path inside(const fs::path& root, const std::string& relative) {
+  const fs::path path(relative);
+  const auto normal = path.lexically_normal();
+  if (relative.empty() || path.is_absolute() || normal.begin() == normal.end() || *normal.begin() == ".." || relative.find('\0') != std::string::npos) {
+    throw Error("image path '{}' is not below the data folder {}", relative, root.string());
+  }
+  return root / normal;
+}
+
+void set_text(Sample& sample, const std::string& text) {
+  sample.text = trimmed(text);
+  sample.text_was_empty = sample.text.empty();
+  if (sample.text_was_empty) sample.text = kNoDescription;
+}
+
+/// Text of a JSON value that stands for a cell; numbers and truth values as written.
+std::string cell_text(const nlohmann::json& value) { return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump(); }
+
+/// The value at a key, "a.b" descending into objects unless the whole key exists; null where there is none.
+const nlohmann::json* find_key(const nlohmann::json& object, const std::string& key) {
+  if (const auto whole = object.find(key); whole != object.end()) return &*whole;
+  const auto dot = key.find('.');
+  if (dot == std::string::npos) return nullptr;
+  const auto outer = object.find(key.substr(0, dot));
+  return outer != object.end() && outer->is_object() ? find_key(*outer, key.substr(dot + 1)) : nullptr;
+}
+
+std::string required(const std::map<std::string, std::string>& cells, const std::string& column) {
+  const auto found = cells.find(column);
+  if (found == cells.end()) {
+    std::string have;
+    for (const auto& [name, value] : cells) have += (have.empty() ? "" : ", ") + name;
+    throw Error("there is no column '{}'; the table has {}", column, have);
+  }
+  return found->second;
+}
+
+std::string required(const nlohmann::json& object, const std::string& key) {
+  const auto* found = find_key(object, key);
+  if (found == nullptr) {
+    std::string have;
+    for (const auto& [name, value] : object.items()) have += (have.empty() ? "" : ", ") + name;
+    throw Error("there is no key '{}'; the line has {}", key, have);
+  }
+  return cell_text(*found);
+}
+
+template <class Row>
+void set_labels(Sample& sample, const std::vector<TaskConfig>& tasks, const Row& row) {
+  for (const auto& task : tasks) {
+    const auto label = trimmed(required(row, task.column));
+    if (label.empty()) throw Error("the label of task '{}' (column '{}') is empty", task.label, task.column);
+    sample.labels.push_back(label);
+  }
+}
+
+/// Ids and class names are written as JSON; texts may hold anything (the tokenizer decides).
+void require_utf8(const std::string& text, const std::string& what) {
+  try {
+    (void)nlohmann::json(text).dump();
+  } catch (const nlohmann::json::exception&) {
+    throw Error("the {} is not UTF-8; save the table as UTF-8", what);
+  }
+}
+
+/// Runs `make` for a row and keeps its sample, or notes what is wrong with it.
+template <class Make>
+void take(std::vector<Sample>& samples, std::set<std::string>& ids, Problems& problems, const std::string& where, const Make& make) {
+  try {
+    Sample sample = make();
+    sample.where = where;
+    if (sample.id.empty()) throw Error("the sample id is empty");
+    require_utf8(sample.id, "sample id");
+    require_utf8(sample.image.string(), "image path");
+    for (const auto& label : sample.labels) require_utf8(label, "label");
+    if (!ids.insert(sample.id).second) throw Error("sample id '{}' occurs twice", sample.id);
+    samples.push_back(std::move(sample));
+  } catch (const Error& e) {
+    problems.add(where, e.what());
+  }
+}
+
+std::vector<Sample> read_medpix(const DataConfig& data, Split split) {
+  const std::string file_name = fmt::format("descriptions_{}.jsonl", name(split));
+  fs::path file = data.root / file_name;
+  if (!fs::exists(file)) file = data.root / "splitted_dataset" / file_name;
+  if (!fs::exists(file)) {
+    throw Error("{}: not found, neither there nor in {}. data.root must name the MedPix folder (it is '{}').", file_name, (data.root / "splitted_dataset").string(),
+                data.root.string());
+  }
+  std::vector<Sample> samples;
+  std::set<std::string> ids;
+  Problems problems;
+  const auto tasks = resolved_tasks(data);
+  const auto problem = [&](const std::string& where, const std::string& what) { problems.add(where, what); };
+  read_jsonl(file, [&](const nlohmann::json& json, std::size_t line) {
+    take(samples, ids, problems, fmt::format("{}:{}", file.string(), line), [&] {
+      Sample sample;
+      sample.id = required(json, "image");
+      sample.image = inside(data.root, "images/" + sample.id + ".png");
+      const auto* caption = find_key(json, "Description.Caption");
+      set_text(sample, caption == nullptr ? "" : cell_text(*caption));
+      set_labels(sample, tasks, json);
+      return sample;
+    });
+  }, problem);
+  problems.throw_if_any(file);
+  return samples;
+}
+
+std::vector<Sample> read_wound(const DataConfig& data, Split split) {
+  const fs::path file = data.root / fmt::format("metadata_{}.csv", name(split));
+  std::vector<Sample> samples;
+  std::set<std::string> ids;
+  Problems problems;
+  const auto tasks = resolved_tasks(data);
+  const auto problem = [&](const std::string& where, const std::string& what) { problems.add(where, what); };
+  read_csv(file, [&](const std::map<std::string, std::string>& cells, std::size_t line) {
+    take(samples, ids, problems, fmt::format("{}:{}", file.string(), line), [&] {
+      Sample sample;
+      sample.id = required(cells, data.filepath_column);
+      sample.image = inside(data.root, sample.id);
+      if (!fs::exists(sample.image)) sample.image = inside(data.root, "images/" + sample.id);
+      set_text(sample, required(cells, data.description_column));
+      set_labels(sample, tasks, cells);
+      return sample;
+    });
+  }, problem);
+  problems.throw_if_any(file);
+  return samples;
+}
+
+std::vector<Sample> read_table(const DataConfig& data, Split split) {
+  const auto& table = data.table;
+  const std::string file_name = split == Split::train ? table.train : split == Split::dev ? table.dev : table.test;
+  if (file_name.empty()) {
+    if (split == Split::test) return {};
+    throw UsageError("data.table.{} is not set", name(split));
+  }
+  const fs::path file = data.root / file_name;
+  std::vector<Sample> samples;
+  std::set<std::string> ids;
+  Problems problems;
+  const auto problem = [&](const std::string& where, const std::string& what) { problems.add(where, what); };
+  const auto row = [&](const auto& cells, std::size_t line) {
+    take(samples, ids, problems, fmt::format("{}:{}", file.string(), line), [&] {
+      Sample sample;
+      sample.id = trimmed(required(cells, table.id_column));
+      sample.image = inside(table.image_root.empty() ? data.root : data.root / table.image_root, trimmed(required(cells, table.image_column)));
+      set_text(sample, required(cells, table.text_column));
+      set_labels(sample, data.tasks, cells);
+      return sample;
+    });
+  };
+  const auto extension = file.extension();
+  if (extension == ".csv") {
+    read_csv(file, [&](const std::map<std::string, std::string>& cells, std::size_t line) { row(cells, line); }, problem);
+  } else if (extension == ".jsonl" || extension == ".json") {
+    read_jsonl(file, [&](const nlohmann::json& json, std::size_t line) { row(json, line); }, problem);
+  } else {
+    throw UsageError("data.table.{}: '{}' must end in .csv or .jsonl", name(split), file_name);
+  }
+  problems.throw_if_any(file);
+  return samples;
+}
+
+}  // namespace
+
+std::string_view name(Split split) {
+  switch (split) {
+    case Split::train: return "train";
+    case Split::dev: return "dev";
+    case Split::test: return "test";
+  }
+  throw Error("split {} is none of the known", static_cast<int>(split));
+}
+
+std::vector<Sample> read_split(const DataConfig& data, Split split) {
+  switch (data.type) {
+    case DatasetType::medpix: return read_medpix(data, split);
+    case DatasetType::wound: return read_wound(data, split);
+    case DatasetType::table: return read_table(data, split);
+  }
+  throw Error("data set type {} is none of the known", static_cast<int>(data.type));
+}
+
+}  // namespace mmkd

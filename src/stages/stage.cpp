@@ -1,0 +1,166 @@
+#include "mmkd/stages/stage.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "mmkd/base/error.h"
+#include "mmkd/base/files.h"
+#include "mmkd/base/hash.h"
+#include "mmkd/base/log.h"
+
+namespace mmkd {
+namespace {
+
+constexpr int kFormatVersion = 1;
+constexpr const char* kStageFile = "stage.json";
+
+/// Every file of a stage but stage.json, by its path inside the folder, sorted.
+std::vector<fs::path> files_of(const fs::path& folder) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    const auto relative = fs::relative(entry.path(), folder);
+    if (entry.is_regular_file() && relative != kStageFile) files.push_back(relative);
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+/// Digest of the content: over the paths and digests of the files.
+std::string content_digest(const nlohmann::json& files) {
+  Sha256 digest;
+  for (const auto& [path, entry] : files.items()) {
+    digest.update(path).update("\n").update(entry.at("sha256").get<std::string>()).update("\n");
+  }
+  return std::move(digest).hex();
+}
+
+nlohmann::json read_stage_file(const fs::path& folder) {
+  const auto json = nlohmann::json::parse(read_file(folder / kStageFile), nullptr, false);
+  if (!json.is_object()) throw Error("{}: is no JSON object", (folder / kStageFile).string());
+  return json;
+}
+
+nlohmann::json parents_json(const std::vector<StageArtifact>& parents) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const auto& parent : parents) json[parent.key] = parent.content;
+  return json;
+}
+
+/// What speaks against using the artifact; empty: nothing.
+std::string objection(const fs::path& folder, const StageInputs& inputs, const std::vector<StageArtifact>& parents, bool verify_bytes) {
+  const auto stage = read_stage_file(folder);
+  if (stage.at("format_version") != kFormatVersion) return "stage.json has another format version";
+  if (stage.at("inputs") != inputs.to_json()) return "stage.json records other inputs";
+  for (const auto& [path, entry] : stage.at("files").items()) {
+    const fs::path file = folder / path;
+    if (!fs::is_regular_file(file)) return "file missing: " + path;
+    if (fs::file_size(file) != entry.at("bytes").get<std::uint64_t>()) return "file has another size: " + path;
+    if (verify_bytes && sha256_file(file) != entry.at("sha256").get<std::string>()) return "file is damaged: " + path;
+  }
+  if (content_digest(stage.at("files")) != stage.at("content")) return "stage.json is damaged: content digest";
+  const auto recorded = stage.at("parents");
+  for (const auto& parent : parents) {
+    if (recorded.value(parent.key, "") != parent.content) return "parent content changed: " + parent.folder.parent_path().filename().string();
+  }
+  return "";
+}
+
+}  // namespace
+
+nlohmann::json StageInputs::to_json() const {
+  return {{"stage", stage}, {"version", version}, {"config", config}, {"parents", parents}, {"external", external}};
+}
+
+std::string StageInputs::key() const { return sha256_hex(to_json().dump()); }
+
+StageStore::StageStore(fs::path root) : root_(std::move(root)) {}
+
+fs::path StageStore::folder(const StageInputs& inputs) const { return root_ / inputs.stage / inputs.key(); }
+
+fs::path StageStore::work_folder(const StageInputs& inputs) const { return root_ / inputs.stage / (inputs.key() + ".work"); }
+
+StageState StageStore::state(const StageInputs& inputs, const std::vector<StageArtifact>& parents, bool verify_bytes) const {
+  const auto path = folder(inputs);
+  if (!fs::exists(path / kStageFile)) return {false, "no artifact"};
+  try {
+    const auto why_not = objection(path, inputs, parents, verify_bytes);
+    return why_not.empty() ? StageState{true, path.string()} : StageState{false, why_not};
+  } catch (const std::exception& e) {
+    return {false, e.what()};
+  }
+}
+
+StageArtifact StageStore::open(const StageInputs& inputs) const {
+  const auto path = folder(inputs);
+  const auto stage = read_stage_file(path);
+  const auto content = stage.find("content");
+  if (content == stage.end() || !content->is_string()) {
+    throw Error("{}: has no content digest: it is damaged; remove its folder and run again", (path / kStageFile).string());
+  }
+  return {path, inputs.key(), content->get<std::string>()};
+}
+
+StageArtifact StageStore::build(const StageInputs& inputs, const std::vector<StageArtifact>& parents,
+                                const std::function<void(const fs::path&)>& fill) const {
+  const auto path = folder(inputs);
+  AtomicFolder building(path);
+  fill(building.path());
+  nlohmann::json files = nlohmann::json::object();
+  for (const auto& file : files_of(building.path())) {
+    files[file.generic_string()] = {{"bytes", fs::file_size(building.path() / file)}, {"sha256", sha256_file(building.path() / file)}};
+  }
+  const nlohmann::json stage{{"format_version", kFormatVersion}, {"key", inputs.key()},      {"inputs", inputs.to_json()}, {"files", files},
+                             {"content", content_digest(files)}, {"parents", parents_json(parents)}};
+  write_file_atomic(building.path() / kStageFile, stage.dump(1) + "\n");
+  // What lies there was found unusable before the stage was built; a sound one of a faster builder has the same content.
+  std::move(building).commit(fs::exists(path) && !state(inputs, parents, true).ready);
+  return open(inputs);
+}
+
+// ---------------------------------------------------------------- digests of external files
+
+namespace {
+
+/// What tells that a file was not replaced: size, modification time, inode.
+nlohmann::json fingerprint(const fs::path& path) {
+  struct stat status{};
+  if (::stat(path.c_str(), &status) != 0) throw Error("{}: cannot be examined: {}", path.string(), std::strerror(errno));
+  return {status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec, status.st_ino};
+}
+
+}  // namespace
+
+DigestMemo::DigestMemo(fs::path root) : memo_file_(std::move(root) / "digests.json"), entries_(nlohmann::json::object()) {
+  std::error_code error;
+  if (!fs::exists(memo_file_, error)) return;
+  auto read = nlohmann::json::parse(read_file(memo_file_), nullptr, false);
+  if (read.is_object()) entries_ = std::move(read);
+}
+
+DigestMemo::~DigestMemo() {
+  if (!changed_) return;
+  try {
+    write_file_atomic(memo_file_, entries_.dump() + "\n");
+  } catch (const Error& e) {
+    log::debug("the memo of file digests is not saved: {}", e.what());
+  }
+}
+
+std::string DigestMemo::file(const fs::path& path) {
+  const auto name = fs::absolute(path).lexically_normal().string();
+  const auto now = fingerprint(path);
+  const auto found = entries_.find(name);
+  if (found != entries_.end() && found->is_object() && found->value("fingerprint", nlohmann::json()) == now) {
+    const auto known = found->find("sha256");
+    if (known != found->end() && known->is_string()) return known->get<std::string>();
+  }
+  const auto digest = sha256_file(path);
+  entries_[name] = {{"fingerprint", now}, {"sha256", digest}};
+  changed_ = true;
+  return digest;
+}
+
+}  // namespace mmkd

@@ -1,0 +1,222 @@
+#include "mmkd/stages/stage.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <set>
+
+#include "mmkd/base/error.h"
+#include "mmkd/base/files.h"
+#include "mmkd/base/hash.h"
+#include "tests/support/temp_folder.h"
+
+namespace mmkd {
+namespace {
+
+void write_plain(const fs::path& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
+
+StageInputs teacher_inputs() {
+  return {.stage = "teacher",
+          .version = 1,
+          .config = {{"lr", 0.1}, {"epochs", 3}},
+          .parents = {{"pack", "abc"}},
+          .external = {{"weights", "123"}}};
+}
+
+/// A stage with one file of the given text.
+StageArtifact build(const StageStore& store, const StageInputs& inputs, const std::string& text,
+                    const std::vector<StageArtifact>& parents = {}) {
+  return store.build(inputs, parents, [&](const fs::path& folder) { write_plain(folder / "model.bin", text); });
+}
+
+TEST(StageInputs, KeyIsTheSha256OfTheCanonicalJson) {
+  const auto inputs = teacher_inputs();
+  // Keys of JSON objects are sorted, so that the order of filling them in does not count.
+  EXPECT_EQ(inputs.key(), sha256_hex(R"({"config":{"epochs":3,"lr":0.1},"external":{"weights":"123"},)"
+                                     R"("parents":{"pack":"abc"},"stage":"teacher","version":1})"));
+}
+
+TEST(StageInputs, KeyChangesWithEveryInput) {
+  std::set<std::string> keys{teacher_inputs().key()};
+  const auto add = [&](auto&& change) {
+    auto inputs = teacher_inputs();
+    change(inputs);
+    EXPECT_TRUE(keys.insert(inputs.key()).second) << inputs.to_json();
+  };
+  add([](StageInputs& i) { i.stage = "student"; });
+  add([](StageInputs& i) { i.version = 2; });
+  add([](StageInputs& i) { i.config["lr"] = 0.2; });
+  add([](StageInputs& i) { i.config["more"] = nullptr; });
+  add([](StageInputs& i) { i.parents["pack"] = "abd"; });
+  add([](StageInputs& i) { i.parents.clear(); });
+  add([](StageInputs& i) { i.external["weights"] = "124"; });
+  add([](StageInputs& i) { i.external["vocabulary"] = "123"; });
+}
+
+TEST(StageStore, ReusesWhatWasBuilt) {
+  const test::TempFolder root;
+  const StageStore store(root.path());
+  const auto inputs = teacher_inputs();
+  EXPECT_FALSE(store.state(inputs, {}, true).ready);
+  EXPECT_EQ(store.state(inputs, {}, true).reason, "no artifact");
+  EXPECT_THROW(store.open(inputs), Error);
+  const auto built = build(store, inputs, "weights");
+  EXPECT_EQ(built.folder, root.path() / "teacher" / inputs.key());
+  EXPECT_EQ(built.content, sha256_hex("model.bin\n" + sha256_hex("weights") + "\n"));
+  EXPECT_TRUE(store.state(inputs, {}, true).ready);
+  EXPECT_EQ(store.state(inputs, {}, true).reason, built.folder.string());
+  EXPECT_EQ(store.open(inputs).content, built.content);
+  auto others = inputs;
+  others.config["lr"] = 1;
+  EXPECT_FALSE(store.state(others, {}, true).ready);
+}
+
+TEST(StageStore, KeepsTheArtifactOfAFasterBuilder) {
+  const test::TempFolder root;
+  const StageStore store(root.path());
+  const auto inputs = teacher_inputs();
+  const auto late = store.build(inputs, {}, [&](const fs::path& folder) {
+    build(store, inputs, "first");
+    write_plain(folder / "model.bin", "second");
+  });
+  EXPECT_EQ(read_file(late.folder / "model.bin"), "first");
+  EXPECT_EQ(late.content, sha256_hex("model.bin\n" + sha256_hex("first") + "\n"));
+}
+
+TEST(StageStore, LeavesNothingWhenFillingFails) {
+  const test::TempFolder root;
+  const StageStore store(root.path());
+  EXPECT_THROW(store.build(teacher_inputs(), {}, [](const fs::path&) { throw Error("disk full"); }), Error);
+  EXPECT_FALSE(store.state(teacher_inputs(), {}, false).ready);
+  EXPECT_TRUE(!fs::exists(root / "teacher") || fs::is_empty(root / "teacher"));
+}
+
+TEST(StageStore, DoesNotReuseDamagedFiles) {
+  const test::TempFolder root;
+  const StageStore store(root.path());
+  const auto inputs = teacher_inputs();
+  const auto built = build(store, inputs, "weights");
+  const auto file = built.folder / "model.bin";
+  const auto reason = [&](bool verify_bytes) { return store.state(inputs, {}, verify_bytes).reason; };
+
+  write_plain(file, "Weights");
+  EXPECT_TRUE(store.state(inputs, {}, false).ready) << "sizes alone cannot tell";
+  EXPECT_EQ(reason(true), "file is damaged: model.bin");
+  write_plain(file, "weight");
+  EXPECT_EQ(reason(false), "file has another size: model.bin");
+  fs::remove(file);
+  EXPECT_EQ(reason(false), "file missing: model.bin");
+
+  EXPECT_EQ(build(store, inputs, "weights").content, built.content) << "a damaged artifact is replaced";
+  EXPECT_TRUE(store.state(inputs, {}, true).ready);
+}
+
+TEST(StageStore, DoesNotReuseADamagedStageFile) {
+  const test::TempFolder root;
+  const StageStore store(root.path());
+  const auto inputs = teacher_inputs();
+  const auto built = build(store, inputs, "weights");
+  const auto file = built.folder / "stage.json";
+  const auto sound = nlohmann::json::parse(read_file(file));
+  const auto refused = [&](const std::string& text) {
+    write_plain(file, text);
+    const auto state = store.state(inputs, {}, true);
+    EXPECT_FALSE(state.reason.empty());
+    return !state.ready;
+  };
+  EXPECT_TRUE(refused(""));
+  EXPECT_TRUE(refused("{}"));
+  EXPECT_THROW(store.open(inputs), Error);
+  EXPECT_TRUE(refused(sound.dump().substr(0, 40)));
+  for (const auto& [key, value] : sound.items()) {
+    if (key == "key") continue;  // the folder's name; nothing reads it
+    auto changed = sound;
+    changed[key] = 3;
+    EXPECT_TRUE(refused(changed.dump())) << key;
+  }
+  EXPECT_EQ(build(store, inputs, "weights").content, built.content);
+  EXPECT_TRUE(store.state(inputs, {}, true).ready);
+}
+
+TEST(StageStore, BuildsAgainWhereTheStageFileIsGone) {
+  const test::TempFolder root;
+  const StageStore store(root.path());
+  const auto built = build(store, teacher_inputs(), "weights");
+  fs::remove(built.folder / "stage.json");
+  EXPECT_EQ(store.state(teacher_inputs(), {}, false).reason, "no artifact");
+  EXPECT_EQ(build(store, teacher_inputs(), "weights").content, built.content);
+}
+
+TEST(StageStore, DoesNotReuseAChildOfAParentWithOtherContent) {
+  const test::TempFolder root;
+  const StageStore store(root.path());
+  const StageInputs pack{.stage = "pack", .version = 1, .config = {}, .parents = {}, .external = {}};
+  const auto parent = build(store, pack, "data");
+  auto inputs = teacher_inputs();
+  inputs.parents["pack"] = pack.key();
+  build(store, inputs, "weights", {parent});
+  EXPECT_TRUE(store.state(inputs, {parent}, true).ready);
+
+  fs::remove_all(parent.folder);
+  const auto again = build(store, pack, "other data");
+  EXPECT_EQ(again.key, parent.key);
+  const auto state = store.state(inputs, {again}, true);
+  EXPECT_FALSE(state.ready);
+  EXPECT_EQ(state.reason, "parent content changed: pack");
+  build(store, inputs, "weights", {again});
+  EXPECT_TRUE(store.state(inputs, {again}, true).ready);
+}
+
+TEST(DigestMemo, RemembersDigests) {
+  const test::TempFolder root;
+  const auto file = root / "image.png";
+  write_plain(file, "pixels");
+  {
+    DigestMemo memo(root.path());
+    EXPECT_EQ(memo.file(file), sha256_hex("pixels"));
+  }
+  // Proof that it comes from the memo: what was remembered is changed by hand.
+  auto entries = nlohmann::json::parse(read_file(root / "digests.json"));
+  ASSERT_EQ(entries.size(), 1U);
+  for (auto& entry : entries) entry["sha256"] = "remembered";
+  write_plain(root / "digests.json", entries.dump());
+  EXPECT_EQ(DigestMemo(root.path()).file(file), "remembered");
+}
+
+TEST(DigestMemo, NoticesAChangedFile) {
+  const test::TempFolder root;
+  const auto file = root / "image.png";
+  write_plain(file, "pixels");
+  const auto time = fs::last_write_time(file);
+  DigestMemo memo(root.path());
+  EXPECT_EQ(memo.file(file), sha256_hex("pixels"));
+
+  write_plain(file, "PIXELS");  // the same size
+  fs::last_write_time(file, time + std::chrono::seconds(2));
+  EXPECT_EQ(memo.file(file), sha256_hex("PIXELS"));
+  write_plain(file, "more pixels");  // the same time
+  fs::last_write_time(file, time + std::chrono::seconds(2));
+  EXPECT_EQ(memo.file(file), sha256_hex("more pixels"));
+  write_plain(root / "new.png", "MORE PIXELS");  // size and time the same, but another file
+  fs::rename(root / "new.png", file);
+  fs::last_write_time(file, time + std::chrono::seconds(2));
+  EXPECT_EQ(memo.file(file), sha256_hex("MORE PIXELS"));
+  fs::remove(file);
+  EXPECT_THROW(memo.file(file), Error);
+}
+
+TEST(DigestMemo, WorksWithADamagedMemo) {
+  const test::TempFolder root;
+  const auto file = root / "image.png";
+  write_plain(file, "pixels");
+  { DigestMemo(root.path()).file(file); }
+  auto entries = nlohmann::json::parse(read_file(root / "digests.json"));
+  for (auto& entry : entries) entry.erase("sha256");
+  for (const std::string& text : {std::string("{"), std::string("[1]"), entries.dump()}) {
+    write_plain(root / "digests.json", text);
+    EXPECT_EQ(DigestMemo(root.path()).file(file), sha256_hex("pixels")) << text;
+  }
+}
+
+}  // namespace
+}  // namespace mmkd
