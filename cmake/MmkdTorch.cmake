@@ -22,6 +22,8 @@ add_library(mmkd_torch INTERFACE)
 add_library(mmkd::torch ALIAS mmkd_torch)
 target_include_directories(mmkd_torch SYSTEM INTERFACE ${MMKD_TORCH}/include ${MMKD_TORCH}/include/torch/csrc/api/include)
 target_compile_definitions(mmkd_torch INTERFACE USE_DISTRIBUTED)
+# Programs would be compiled with -fPIE, and could then not share the precompiled header with the libraries.
+target_compile_options(mmkd_torch INTERFACE -fPIC)
 target_link_libraries(mmkd_torch INTERFACE Threads::Threads
   -Wl,--no-as-needed ${MMKD_TORCH}/lib/libtorch_cpu.so ${MMKD_TORCH}/lib/libc10.so -Wl,--as-needed)
 target_link_options(mmkd_torch INTERFACE -Wl,-rpath,${MMKD_TORCH}/lib -Wl,--allow-shlib-undefined)

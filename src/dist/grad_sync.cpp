@@ -1,0 +1,139 @@
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+#include <torch/csrc/distributed/c10d/comm.hpp>
+#include <torch/csrc/distributed/c10d/reducer.hpp>
+#include <unordered_set>
+#include <utility>
+
+#include "mmkd/base/error.h"
+#include "mmkd/comm/agree.h"
+#include "mmkd/dist/world.h"
+
+namespace mmkd {
+
+namespace {
+
+constexpr std::size_t kBroadcastBytes = std::size_t{64} << 20;
+
+void require_usable(const std::vector<at::Tensor>& parameters) {
+  if (parameters.empty()) throw Error("GradSync: no parameters");
+  std::unordered_set<const void*> seen;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    if (!parameters[i].requires_grad() || !parameters[i].is_leaf())
+      throw Error("GradSync: parameter {} of {} is not a leaf that requires gradients", i, parameters.size());
+    if (!seen.insert(parameters[i].unsafeGetTensorImpl()).second)
+      throw Error("GradSync: parameter {} of {} is there twice (tied weights must be given once)", i,
+                  parameters.size());
+  }
+}
+
+std::vector<std::string> shapes_of(const std::vector<at::Tensor>& parameters) {
+  std::vector<std::string> shapes;
+  for (const auto& p : parameters)
+    shapes.push_back(fmt::format("{} [{}]", c10::toString(p.scalar_type()), fmt::join(p.sizes(), ", ")));
+  return shapes;
+}
+
+/// Collective. c10d has such a check as well, but throws on some ranks only, and the others wait for them.
+void require_same_shapes(const World& world, const std::vector<at::Tensor>& parameters) {
+  const auto mine = shapes_of(parameters);
+  std::string joined = fmt::format("{}", fmt::join(mine, "\n"));
+  const std::string own = joined;
+  world.mpi().broadcast(joined, 0);
+  on_all_ranks(world.mpi(), [&] {
+    if (own == joined) return;
+    std::istringstream lines(joined);
+    std::vector<std::string> theirs;
+    for (std::string line; std::getline(lines, line);) theirs.push_back(line);
+    const auto common = std::min(mine.size(), theirs.size());
+    const auto first = std::mismatch(mine.begin(), mine.begin() + static_cast<std::ptrdiff_t>(common), theirs.begin());
+    const auto index = static_cast<std::size_t>(first.first - mine.begin());
+    if (index == common)
+      throw Error("GradSync: {} parameters on rank {}, {} on rank 0", mine.size(), world.rank(), theirs.size());
+    throw Error("GradSync: parameter {} is {} on rank {}, {} on rank 0", index, mine[index], world.rank(),
+                theirs[index]);
+  });
+}
+
+/// Gradients are zeros from the start, so that the first step is none of its own: 0 + g may differ from g in the sign
+/// of a zero, and a resumed run must not differ at all.
+void define_gradients(const std::vector<at::Tensor>& parameters) {
+  for (const auto& parameter : parameters)
+    if (!parameter.grad().defined()) parameter.mutable_grad() = at::zeros_like(parameter.detach());
+}
+
+void broadcast_from_rank_zero(const World& world, const std::vector<at::Tensor>& parameters) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> values;
+  for (const auto& parameter : parameters) values.push_back(parameter.detach());
+  c10d::broadcast_coalesced(world.group(), values, kBroadcastBytes, 0);
+}
+
+std::unique_ptr<c10d::Reducer> make_reducer(const World& world, std::vector<at::Tensor> parameters) {
+  const std::vector<bool> no_sparse_gradients(parameters.size(), false);
+  const std::vector<std::size_t> limits{c10d::kDefaultFirstBucketBytes, c10d::kDefaultBucketBytesCap};
+  const auto in_forward_order =
+      std::get<0>(c10d::compute_bucket_assignment_by_size(parameters, limits, no_sparse_gradients));
+  // Gradients become ready from the last layer to the first.
+  std::vector<std::vector<std::size_t>> buckets(in_forward_order.rbegin(), in_forward_order.rend());
+  return std::make_unique<c10d::Reducer>(
+      std::move(parameters), std::move(buckets), world.group(), no_sparse_gradients, c10d::kDefaultBucketBytesCap,
+      /*find_unused_parameters=*/false, /*gradient_as_bucket_view=*/true,
+      /*param_names=*/std::unordered_map<std::size_t, std::string>{}, c10d::kDefaultFirstBucketBytes,
+      /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
+      /*bucket_bytes_cap_list=*/std::vector<std::int64_t>{});
+}
+
+// Reducer notices at the next step that a parameter had no gradient in the last one, and speaks of Python then.
+template <class Call>
+void explain_unfinished(Call&& call) {
+  try {
+    call();
+  } catch (const c10::Error& error) {
+    const std::string_view message = error.what_without_backtrace();
+    if (message.find("finished reduction in the prior iteration") == std::string_view::npos) throw;
+    throw Error(
+        "GradSync: the gradients of the last step were not all averaged: every parameter must take part in every last "
+        "backward pass, on every rank. A model that uses a parameter only at times must not register it, or must "
+        "multiply it by zero.");
+  }
+}
+
+}  // namespace
+
+struct GradSync::Impl {
+  std::unique_ptr<c10d::Reducer> reducer;  // null with one rank
+};
+
+GradSync::GradSync(const World& world, std::vector<at::Tensor> parameters) : impl_(std::make_unique<Impl>()) {
+  require_usable(parameters);
+  define_gradients(parameters);
+  if (world.size() == 1) return;
+  require_same_shapes(world, parameters);
+  broadcast_from_rank_zero(world, parameters);
+  impl_->reducer = make_reducer(world, std::move(parameters));
+}
+
+GradSync::~GradSync() = default;
+GradSync::GradSync(GradSync&&) noexcept = default;
+
+void GradSync::begin_step() {
+  if (!impl_->reducer) return;
+  explain_unfinished([&] {
+    impl_->reducer->prepare_for_forward();
+    impl_->reducer->rebuild_buckets();
+  });
+}
+
+void GradSync::begin_last_backward() {
+  if (!impl_->reducer) return;
+  explain_unfinished([&] { impl_->reducer->prepare_for_backward({}); });
+}
+
+}  // namespace mmkd
