@@ -1,0 +1,40 @@
+#pragma once
+#include <ATen/ATen.h>
+#include <torch/nn/module.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mmkd/config/config.h"
+#include "mmkd/nn/context.h"
+#include "mmkd/nn/weight_entry.h"
+
+namespace mmkd {
+
+// B batch, S tokens, D width of the tower
+
+/// A text tower: token sequences to one feature vector each. All tokens are of type 0.
+class TextBackbone : public torch::nn::Module {
+ public:
+  /// input_ids [B, S] int64, right-padded; attention_mask [B, S] bool, true at real tokens -> [B, S, D]. Rows of
+  /// padding have no meaning. Throws Error if S exceeds the positions that the tower has.
+  virtual at::Tensor forward_features(const at::Tensor& input_ids, const at::Tensor& attention_mask,
+                                      const nn::ForwardContext& context) const = 0;
+  /// -> [B, D]: row 0 of forward_features(), [CLS], without computing the other rows of the last layer.
+  virtual at::Tensor forward(const at::Tensor& input_ids, const at::Tensor& attention_mask,
+                             const nn::ForwardContext& context) const = 0;
+  virtual std::int64_t width() const = 0;
+  /// Appends every parameter under `prefix` + its name in a Hugging Face checkpoint of the bare tower.
+  virtual void collect_weights(const std::string& prefix, std::vector<nn::WeightEntry>& entries) const = 0;
+  std::vector<nn::WeightEntry> named_weights() const;
+};
+
+/// A tower of the configured size, with uninitialised values: nn::initialize(named_weights()) or a checkpoint fills
+/// them. bert is BertModel, distilbert is DistilBertModel; neither has a pooler. The row of pad_token_id in the word
+/// embedding gets no gradient. Throws UsageError for sizes that cannot be built (vocab_size 0 among them) and for
+/// families that are not available.
+std::shared_ptr<TextBackbone> make_text_backbone(const TextConfig& config);
+
+}  // namespace mmkd

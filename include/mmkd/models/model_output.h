@@ -1,0 +1,24 @@
+#pragma once
+#include <ATen/ATen.h>
+
+#include <vector>
+
+namespace mmkd {
+
+// B batch, S text tokens, Dv/Dt widths of the towers, D fusion width, K classes of a task
+
+/// One tower pair's inputs for a batch, on the model's device.
+struct ModelInput {
+  at::Tensor pixels;          ///< [B, 3, H, W] float32, normalised
+  at::Tensor input_ids;       ///< [B, S] int64, right-padded
+  at::Tensor attention_mask;  ///< [B, S] bool, true at real tokens
+};
+
+struct ModelOutput {
+  at::Tensor img_raw, txt_raw;     ///< [B, Dv], [B, Dt] backbone CLS or pooled features
+  at::Tensor img_proj, txt_proj;   ///< [B, D] projected to the fusion width
+  std::vector<at::Tensor> logits;  ///< [B, K_task] each, in the order of the tasks
+  at::Tensor aux_loss;             ///< [] routing penalty; undefined if the fusion has none
+};
+
+}  // namespace mmkd

@@ -1,0 +1,139 @@
+#include "bert.h"
+
+#include <fmt/ranges.h>
+
+#include "mmkd/base/error.h"
+
+namespace mmkd {
+namespace {
+
+// B batch, S tokens, D width
+
+constexpr const char* kWhere = "text tower";
+
+void check(const TextConfig& config, const BertVariant& variant) {
+  if (config.vocab_size < 1)
+    throw UsageError("{}: vocab_size {}: the size of the tokenizer's vocabulary is needed", kWhere, config.vocab_size);
+  if (config.pad_token_id < 0 || config.pad_token_id >= config.vocab_size) {
+    throw UsageError("{}: pad_token_id {} lies outside the vocabulary of {}", kWhere, config.pad_token_id,
+                     config.vocab_size);
+  }
+  if (config.max_position_embeddings < 1) {
+    throw UsageError("{}: max_position_embeddings {} must be positive", kWhere, config.max_position_embeddings);
+  }
+  if (variant.token_types && config.type_vocab_size < 1) {
+    throw UsageError("{}: type_vocab_size {} must be positive", kWhere, config.type_vocab_size);
+  }
+}
+
+nn::TransformerSpec transformer_spec(const TextConfig& config, const BertVariant& variant) {
+  return {.width = config.hidden_size,
+          .layers = config.num_hidden_layers,
+          .heads = config.num_attention_heads,
+          .intermediate = config.intermediate_size > 0 ? config.intermediate_size : 4 * config.hidden_size,
+          .activation = nn::activation_from_name(config.hidden_act, kWhere),
+          .norm = nn::NormPlacement::after,
+          .layer_norm_eps = config.layer_norm_eps,
+          .qkv_bias = true,
+          .attention_output_dropout = variant.drops_attention_output ? config.hidden_dropout : 0,
+          .activation_dropout = 0,
+          .output_dropout = config.hidden_dropout};
+}
+
+at::Tensor as_attention_mask(const at::Tensor& mask) { return mask.unsqueeze(1).unsqueeze(1); }  // [B, 1, 1, S]
+
+}  // namespace
+
+BertVariant bert_variant() {
+  return {.layers = "encoder.layer.",
+          .names = {.attention = {.query = "attention.self.query.",
+                                  .key = "attention.self.key.",
+                                  .value = "attention.self.value.",
+                                  .fused = "",
+                                  .output = "attention.output.dense."},
+                    .attention_norm = "attention.output.LayerNorm.",
+                    .feed_forward_in = "intermediate.dense.",
+                    .feed_forward_out = "output.dense.",
+                    .output_norm = "output.LayerNorm."},
+          .token_types = true,
+          .drops_attention_output = true};
+}
+
+BertVariant distilbert_variant() {
+  return {.layers = "transformer.layer.",
+          .names = {.attention = {.query = "attention.q_lin.",
+                                  .key = "attention.k_lin.",
+                                  .value = "attention.v_lin.",
+                                  .fused = "",
+                                  .output = "attention.out_lin."},
+                    .attention_norm = "sa_layer_norm.",
+                    .feed_forward_in = "ffn.lin1.",
+                    .feed_forward_out = "ffn.lin2.",
+                    .output_norm = "output_layer_norm."},
+          .token_types = false,
+          .drops_attention_output = false};
+}
+
+Bert::Bert(const TextConfig& config, BertVariant variant) : config_(config), variant_(std::move(variant)) {
+  mmkd::check(config_, variant_);
+  // First of all modules, so that sizes are checked before tensors are made of them.
+  layers_ = register_module("layers", std::make_shared<nn::Transformer>(transformer_spec(config_, variant_), kWhere));
+  const std::int64_t width = config_.hidden_size;
+  word_embeddings_ = register_parameter("word_embeddings", at::empty({config_.vocab_size, width}, at::kFloat));
+  position_embeddings_ =
+      register_parameter("position_embeddings", at::empty({config_.max_position_embeddings, width}, at::kFloat));
+  if (variant_.token_types) {
+    token_type_embeddings_ =
+        register_parameter("token_type_embeddings", at::empty({config_.type_vocab_size, width}, at::kFloat));
+  }
+  norm_ = register_module("embedding_norm", std::make_shared<nn::LayerNorm>(width, config_.layer_norm_eps));
+  dropout_ = register_module("embedding_dropout", std::make_shared<nn::Dropout>(config_.hidden_dropout));
+}
+
+void Bert::check(const at::Tensor& input_ids, const at::Tensor& attention_mask) const {
+  if (input_ids.dim() != 2 || attention_mask.sizes() != input_ids.sizes() ||
+      attention_mask.scalar_type() != at::kBool) {
+    throw Error("{}: input_ids [B, S] and a bool attention_mask of the same shape are expected, found [{}] and {} [{}]",
+                kWhere, fmt::join(input_ids.sizes(), ", "), c10::toString(attention_mask.scalar_type()),
+                fmt::join(attention_mask.sizes(), ", "));
+  }
+  if (input_ids.size(1) > config_.max_position_embeddings) {
+    throw Error("{}: a text of {} tokens is longer than the {} positions of the tower; lower data.max_length", kWhere,
+                input_ids.size(1), config_.max_position_embeddings);
+  }
+}
+
+at::Tensor Bert::embed(const at::Tensor& input_ids, const nn::ForwardContext& context) const {
+  at::Tensor x = at::embedding(word_embeddings_, input_ids, config_.pad_token_id);  // [B, S, D]
+  at::Tensor added = position_embeddings_.narrow(0, 0, input_ids.size(1));          // [S, D]
+  if (variant_.token_types) added = added + token_type_embeddings_.select(0, 0);
+  return dropout_->forward(norm_->forward(x + added), context);
+}
+
+at::Tensor Bert::forward_features(const at::Tensor& input_ids, const at::Tensor& attention_mask,
+                                  const nn::ForwardContext& context) const {
+  check(input_ids, attention_mask);
+  return layers_->forward(embed(input_ids, context), as_attention_mask(attention_mask), context);
+}
+
+at::Tensor Bert::forward(const at::Tensor& input_ids, const at::Tensor& attention_mask,
+                         const nn::ForwardContext& context) const {
+  check(input_ids, attention_mask);
+  return layers_->forward_first(embed(input_ids, context), as_attention_mask(attention_mask), context);
+}
+
+void Bert::collect_weights(const std::string& prefix, std::vector<nn::WeightEntry>& entries) const {
+  using nn::Init;
+  const Init normal = Init::normal(config_.initializer_range);
+  Init words = normal;
+  words.zero_row = config_.pad_token_id;
+  const std::string at = prefix + "embeddings.";
+  add_weight(entries, at + "word_embeddings.weight", word_embeddings_, words);
+  add_weight(entries, at + "position_embeddings.weight", position_embeddings_, normal);
+  if (variant_.token_types) add_weight(entries, at + "token_type_embeddings.weight", token_type_embeddings_, normal);
+  norm_->collect_weights(at + "LayerNorm.", entries);
+  layers_->collect_weights(prefix + variant_.layers, variant_.names,
+                           nn::InitScheme::hugging_face(config_.initializer_range), entries);
+}
+
+}  // namespace mmkd

@@ -1,0 +1,27 @@
+#include "mmkd/nn/activation.h"
+
+#include "mmkd/base/error.h"
+
+namespace mmkd::nn {
+
+Activation activation_from_name(const std::string& name, const std::string& where) {
+  if (name == "gelu") return Activation::gelu_erf;
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return Activation::gelu_tanh;
+  if (name == "relu") return Activation::relu;
+  throw UsageError("{}: activation '{}' is not supported; expected gelu, gelu_new, gelu_pytorch_tanh or relu", where,
+                   name);
+}
+
+at::Tensor activate(Activation activation, const at::Tensor& x) {
+  switch (activation) {
+    case Activation::gelu_erf:
+      return at::gelu(x, "none");
+    case Activation::gelu_tanh:
+      return at::gelu(x, "tanh");
+    case Activation::relu:
+      return at::relu(x);
+  }
+  throw Error("activation {} is none of the known", static_cast<int>(activation));
+}
+
+}  // namespace mmkd::nn

@@ -1,0 +1,58 @@
+#include "mmkd/nn/attention.h"
+
+namespace mmkd::nn {
+
+// B batch, N tokens, D width, H heads, d = D / H
+
+SelfAttention::SelfAttention(std::int64_t width, std::int64_t heads, bool qkv_bias) : width_(width), heads_(heads) {
+  qkv_ = register_module("qkv", std::make_shared<Linear>(width, 3 * width, qkv_bias));
+  output_ = register_module("output", std::make_shared<Linear>(width, width));
+}
+
+at::Tensor SelfAttention::attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                                 const at::Tensor& mask) const {
+  const auto split_heads = [&](const at::Tensor& x) {
+    return x.unflatten(-1, {heads_, width_ / heads_}).transpose(1, 2);  // [B, H, N, d]
+  };
+  const auto attn_mask = mask.defined() ? std::optional<at::Tensor>(mask) : std::nullopt;
+  const at::Tensor heads =
+      at::scaled_dot_product_attention(split_heads(query), split_heads(key), split_heads(value), attn_mask);
+  return output_->forward(heads.transpose(1, 2).flatten(2));  // [B, N, D]
+}
+
+at::Tensor SelfAttention::forward(const at::Tensor& x, const at::Tensor& mask) const {
+  const auto parts = qkv_->forward(x).chunk(3, -1);  // 3 x [B, N, D]
+  return attend(parts[0], parts[1], parts[2], mask);
+}
+
+at::Tensor SelfAttention::forward_first(const at::Tensor& x, const at::Tensor& mask) const {
+  const auto part = [&](const at::Tensor& input, std::int64_t first_row, std::int64_t rows) {
+    const at::Tensor bias = qkv_->bias.defined() ? qkv_->bias.narrow(0, first_row, rows) : at::Tensor();
+    return at::linear(input, qkv_->weight.narrow(0, first_row, rows), bias);
+  };
+  const at::Tensor query = part(x.narrow(1, 0, 1), 0, width_);      // [B, 1, D]
+  const auto key_value = part(x, width_, 2 * width_).chunk(2, -1);  // 2 x [B, N, D]
+  return attend(query, key_value[0], key_value[1], mask);
+}
+
+void SelfAttention::collect_weights(const std::string& prefix, const AttentionNames& names, const InitScheme& scheme,
+                                    std::vector<WeightEntry>& entries) const {
+  // PyTorch's MultiheadAttention treats the three as one matrix, and begins with all biases 0.
+  const Init qkv_init = scheme.normal_std ? Init::normal(*scheme.normal_std) : Init::xavier_uniform(width_, 3 * width_);
+  const Init output_init = scheme.normal_std ? Init::normal(*scheme.normal_std) : Init::fan_in(width_);
+  const auto add = [&](const std::string& name, std::int64_t first_row, std::int64_t rows) {
+    add_rows(entries, prefix + name + "weight", qkv_->weight, first_row, rows, qkv_init);
+    if (qkv_->bias.defined()) add_rows(entries, prefix + name + "bias", qkv_->bias, first_row, rows, Init::zeros());
+  };
+  if (!names.fused.empty()) {
+    add(names.fused, 0, 3 * width_);
+  } else {
+    add(names.query, 0, width_);
+    add(names.key, width_, width_);
+    add(names.value, 2 * width_, width_);
+  }
+  add_weight(entries, prefix + names.output + "weight", output_->weight, output_init);
+  add_weight(entries, prefix + names.output + "bias", output_->bias, Init::zeros());
+}
+
+}  // namespace mmkd::nn

@@ -1,0 +1,159 @@
+#include "mmkd/nn/dropout.h"
+
+#include <torch/autograd.h>
+
+#include <bit>
+#include <vector>
+
+#include "dropout_kernel.h"
+#include "mmkd/base/error.h"
+#include "mmkd/base/hash.h"
+#include "mmkd/base/rng.h"
+
+namespace mmkd::nn {
+namespace {
+
+// B samples, P positions of each, C = ceil(P / 128) chunks
+
+/// The Philox key of each sample, [B] int64 on the CPU.
+at::Tensor philox_keys(std::uint64_t layer_id, const ForwardContext& context) {
+  const at::Tensor samples = context.sample_keys.contiguous();
+  at::Tensor keys = at::empty_like(samples);
+  const auto* in = samples.const_data_ptr<std::int64_t>();
+  auto* out = keys.mutable_data_ptr<std::int64_t>();
+  for (std::int64_t i = 0; i < samples.numel(); ++i) {
+    const std::uint64_t key = combine_keys({context.seed, static_cast<std::uint64_t>(RngPurpose::dropout), context.step,
+                                            layer_id, std::bit_cast<std::uint64_t>(in[i])});
+    out[i] = std::bit_cast<std::int64_t>(key);
+  }
+  return keys;
+}
+
+struct Product {
+  at::Tensor high, low;
+};
+/// Both halves of 32-bit words (as int64) times a 32-bit constant, by 16-bit halves: no intermediate value overflows.
+Product multiply(const at::Tensor& words, std::int64_t constant) {
+  const at::Tensor low = words.bitwise_and(0xFFFF) * constant;
+  const at::Tensor middle = words.bitwise_right_shift(16) * constant + low.bitwise_right_shift(16);
+  return {middle.bitwise_right_shift(16), middle.bitwise_and(0xFFFF).bitwise_left_shift(16) + low.bitwise_and(0xFFFF)};
+}
+
+/// Philox4x32-7 of counters {0 … blocks - 1, 0, 0, 0} in tensor operations: 4 words, [B, blocks] int64 each.
+std::array<at::Tensor, 4> philox_words(const at::Tensor& keys, std::int64_t blocks) {
+  constexpr std::int64_t kWord = 0xFFFFFFFF;
+  at::Tensor key0 = keys.bitwise_and(kWord).unsqueeze(1);  // [B, 1]
+  at::Tensor key1 = keys.bitwise_right_shift(32).bitwise_and(kWord).unsqueeze(1);
+  const at::Tensor counter = at::arange(blocks, keys.options()).unsqueeze(0).expand({keys.size(0), blocks});
+  const at::Tensor zeros = at::zeros_like(counter);
+  std::array<at::Tensor, 4> words{counter, zeros, zeros, zeros};
+  for (int round = 0; round < 7; ++round) {
+    const Product a = multiply(words[0], 0xD2511F53);
+    const Product b = multiply(words[2], 0xCD9E8D57);
+    words = {b.high.bitwise_xor(words[1]).bitwise_xor(key0), b.low, a.high.bitwise_xor(words[3]).bitwise_xor(key1),
+             a.low};
+    key0 = (key0 + 0x9E3779B9).bitwise_and(kWord);
+    key1 = (key1 + 0xBB67AE85).bitwise_and(kWord);
+  }
+  return words;
+}
+
+/// True at kept positions, [B, P] on the device of the keys.
+at::Tensor keep_mask(const at::Tensor& keys, std::int64_t positions, const DropoutRate& rate) {
+  const std::int64_t chunks = (positions + 127) / 128;
+  std::vector<at::Tensor> lanes;
+  for (const auto& word : philox_words(keys, 16 * chunks)) {
+    const at::Tensor blocks = word.view({keys.size(0), chunks, 16});
+    lanes.push_back(blocks.bitwise_and(0xFFFF));
+    lanes.push_back(blocks.bitwise_right_shift(16));
+  }
+  const at::Tensor bits = at::stack(lanes, 2).flatten(1).narrow(1, 0, positions);  // from [B, C, 8, 16]
+  return bits.ge(static_cast<std::int64_t>(rate.threshold));
+}
+
+at::Tensor by_tensor_operations(const at::Tensor& x, const at::Tensor& keys, const DropoutRate& rate) {
+  const at::Tensor keep = keep_mask(keys.to(x.device()), x.numel() / x.size(0), rate).view(x.sizes());
+  const at::ScalarType wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  return at::where(keep, x.to(wide) * rate.scale, at::zeros({}, x.options().dtype(wide))).to(x.scalar_type());
+}
+
+template <class T>
+at::Tensor by_kernel(const at::Tensor& x, const at::Tensor& keys, const DropoutRate& rate) {
+  const at::Tensor in = x.contiguous();
+  at::Tensor out = at::empty_like(in);
+  std::vector<std::uint64_t> sample_keys(static_cast<std::size_t>(keys.numel()));
+  const auto* stored = keys.const_data_ptr<std::int64_t>();
+  std::transform(stored, stored + keys.numel(), sample_keys.begin(),
+                 [](std::int64_t k) { return std::bit_cast<std::uint64_t>(k); });
+  apply_dropout(in.const_data_ptr<T>(), out.mutable_data_ptr<T>(), sample_keys, in.numel() / in.size(0), rate);
+  return out;
+}
+
+at::Tensor dropped(const at::Tensor& x, const at::Tensor& keys, double p) {
+  const DropoutRate rate(p);
+  if (x.numel() == 0) return x.clone();
+  if (x.is_cpu() && x.scalar_type() == at::kFloat) return by_kernel<float>(x, keys, rate);
+  if (x.is_cpu() && x.scalar_type() == at::kBFloat16) return by_kernel<c10::BFloat16>(x, keys, rate);
+  return by_tensor_operations(x, keys, rate);
+}
+
+/// Linear in x with a mask that only the keys decide, so its backward is the function itself.
+struct KeyedDropout : torch::autograd::Function<KeyedDropout> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& keys,
+                            double p) {
+    context->saved_data["keys"] = keys;
+    context->saved_data["p"] = p;
+    return dropped(x, keys, p);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradients) {
+    const at::Tensor keys = context->saved_data["keys"].toTensor();
+    return {KeyedDropout::apply(gradients[0], keys, context->saved_data["p"].toDouble()), at::Tensor(), at::Tensor()};
+  }
+};
+
+void check_probability(double p) {
+  // Written so that a NaN is refused; above the bound the 16-bit threshold would drop everything.
+  if (!(p >= 0 && p < 1.0 - 0.5 / 65536.0)) throw UsageError("dropout: a probability in [0, 1) is needed, found {}", p);
+}
+
+void check_keys(const ForwardContext& context, std::int64_t samples) {
+  const at::Tensor& keys = context.sample_keys;
+  if (!keys.defined() || keys.dim() != 1 || keys.scalar_type() != at::kLong || !keys.is_cpu()) {
+    throw Error("dropout: training needs the sample keys of the batch, [{}] int64 on the CPU", samples);
+  }
+  if (samples >= 0 && keys.size(0) != samples) {
+    throw Error("dropout: {} samples, but {} sample keys", samples, keys.size(0));
+  }
+}
+
+}  // namespace
+
+at::Tensor keyed_dropout(const at::Tensor& x, double p, std::uint64_t layer_id, const ForwardContext& context) {
+  check_probability(p);
+  if (!context.training || DropoutRate(p).threshold == 0) return x;
+  check_keys(context, x.size(0));
+  return KeyedDropout::apply(x, philox_keys(layer_id, context), p);
+}
+
+at::Tensor keyed_dropout_mask(std::int64_t positions, double p, std::uint64_t layer_id, const ForwardContext& context,
+                              at::Device device) {
+  check_probability(p);
+  check_keys(context, -1);
+  return keep_mask(philox_keys(layer_id, context).to(device), positions, DropoutRate(p));
+}
+
+Dropout::Dropout(double probability) : p(probability) { check_probability(probability); }
+
+at::Tensor Dropout::forward(const at::Tensor& x, const ForwardContext& context) const {
+  return keyed_dropout(x, p, layer_id, context);
+}
+
+void assign_dropout_ids(const torch::nn::Module& root) {
+  for (const auto& item : root.named_modules(/*name_prefix=*/std::string(), /*include_self=*/false)) {
+    if (auto* dropout = dynamic_cast<Dropout*>(item.value().get())) dropout->layer_id = checksum64(item.key());
+  }
+}
+
+}  // namespace mmkd::nn

@@ -1,0 +1,89 @@
+#include "mmkd/nn/transformer.h"
+
+#include "mmkd/base/error.h"
+
+namespace mmkd::nn {
+
+TransformerLayer::TransformerLayer(const TransformerSpec& spec) : norm_(spec.norm), activation_(spec.activation) {
+  const auto norm = [&] { return std::make_shared<LayerNorm>(spec.width, spec.layer_norm_eps); };
+  attention_ = register_module("attention", std::make_shared<SelfAttention>(spec.width, spec.heads, spec.qkv_bias));
+  attention_norm_ = register_module("attention_norm", norm());
+  feed_forward_in_ = register_module("feed_forward_in", std::make_shared<Linear>(spec.width, spec.intermediate));
+  feed_forward_out_ = register_module("feed_forward_out", std::make_shared<Linear>(spec.intermediate, spec.width));
+  output_norm_ = register_module("output_norm", norm());
+  attention_output_dropout_ =
+      register_module("attention_output_dropout", std::make_shared<Dropout>(spec.attention_output_dropout));
+  activation_dropout_ = register_module("activation_dropout", std::make_shared<Dropout>(spec.activation_dropout));
+  output_dropout_ = register_module("output_dropout", std::make_shared<Dropout>(spec.output_dropout));
+}
+
+at::Tensor TransformerLayer::attention_input(const at::Tensor& x) const {
+  return norm_ == NormPlacement::before ? attention_norm_->forward(x) : x;
+}
+
+at::Tensor TransformerLayer::feed_forward(const at::Tensor& x, const ForwardContext& context) const {
+  const at::Tensor hidden = activate(activation_, feed_forward_in_->forward(x));
+  return feed_forward_out_->forward(activation_dropout_->forward(hidden, context));
+}
+
+/// What follows the attention, for the tokens of `x`, which entered the layer, and their `attended`.
+at::Tensor TransformerLayer::finish(const at::Tensor& x, const at::Tensor& attended,
+                                    const ForwardContext& context) const {
+  at::Tensor sum = x + attention_output_dropout_->forward(attended, context);
+  if (norm_ == NormPlacement::before) {
+    return sum + output_dropout_->forward(feed_forward(output_norm_->forward(sum), context), context);
+  }
+  sum = attention_norm_->forward(sum);
+  return output_norm_->forward(sum + output_dropout_->forward(feed_forward(sum, context), context));
+}
+
+at::Tensor TransformerLayer::forward(const at::Tensor& x, const at::Tensor& mask, const ForwardContext& context) const {
+  return finish(x, attention_->forward(attention_input(x), mask), context);
+}
+
+at::Tensor TransformerLayer::forward_first(const at::Tensor& x, const at::Tensor& mask,
+                                           const ForwardContext& context) const {
+  return finish(x.narrow(1, 0, 1), attention_->forward_first(attention_input(x), mask), context);
+}
+
+void TransformerLayer::collect_weights(const std::string& prefix, const TransformerNames& names,
+                                       const InitScheme& scheme, std::vector<WeightEntry>& entries) const {
+  attention_->collect_weights(prefix, names.attention, scheme, entries);
+  attention_norm_->collect_weights(prefix + names.attention_norm, entries);
+  feed_forward_in_->collect_weights(prefix + names.feed_forward_in, scheme, entries);
+  feed_forward_out_->collect_weights(prefix + names.feed_forward_out, scheme, entries);
+  output_norm_->collect_weights(prefix + names.output_norm, entries);
+}
+
+Transformer::Transformer(const TransformerSpec& spec, const std::string& where) {
+  if (spec.width < 1 || spec.heads < 1 || spec.intermediate < 1 || spec.layers < 0) {
+    throw UsageError("{}: width {}, heads {}, feed-forward width {} and layers {}: sizes must be positive", where,
+                     spec.width, spec.heads, spec.intermediate, spec.layers);
+  }
+  if (spec.width % spec.heads != 0) {
+    throw UsageError("{}: the width {} is no multiple of the number of heads {}", where, spec.width, spec.heads);
+  }
+  for (std::int64_t i = 0; i < spec.layers; ++i) {
+    layers_.push_back(register_module(std::to_string(i), std::make_shared<TransformerLayer>(spec)));
+  }
+}
+
+at::Tensor Transformer::forward(at::Tensor x, const at::Tensor& mask, const ForwardContext& context) const {
+  for (const auto& layer : layers_) x = layer->forward(x, mask, context);
+  return x;
+}
+
+at::Tensor Transformer::forward_first(at::Tensor x, const at::Tensor& mask, const ForwardContext& context) const {
+  for (std::size_t i = 0; i + 1 < layers_.size(); ++i) x = layers_[i]->forward(x, mask, context);
+  if (!layers_.empty()) x = layers_.back()->forward_first(x, mask, context);
+  return x.select(1, 0);
+}
+
+void Transformer::collect_weights(const std::string& prefix, const TransformerNames& names, const InitScheme& scheme,
+                                  std::vector<WeightEntry>& entries) const {
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    layers_[i]->collect_weights(prefix + std::to_string(i) + ".", names, scheme, entries);
+  }
+}
+
+}  // namespace mmkd::nn

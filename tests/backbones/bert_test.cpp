@@ -1,0 +1,224 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "mmkd/backbones/text_backbone.h"
+#include "mmkd/base/error.h"
+#include "tests/support/weight_checks.h"
+
+namespace mmkd {
+namespace {
+
+TextConfig small(TextFamily family = TextFamily::bert) {
+  TextConfig config;
+  config.family = family;
+  config.vocab_size = 30;
+  config.hidden_size = 16;
+  config.num_hidden_layers = 2;
+  config.num_attention_heads = 2;
+  config.max_position_embeddings = 12;
+  config.initializer_range = 0.3;  // so that tokens differ visibly
+  return config;
+}
+
+std::shared_ptr<TextBackbone> filled(const TextConfig& config) {
+  auto tower = make_text_backbone(config);
+  nn::initialize(tower->named_weights(), 1);
+  return tower;
+}
+
+/// Two texts of 5 and 3 tokens, padded to `length`.
+struct Texts {
+  explicit Texts(std::int64_t length)
+      : ids(at::zeros({2, length}, at::kLong)), mask(at::zeros({2, length}, at::kBool)) {
+    ids[0].narrow(0, 0, 5).copy_(at::tensor({1, 9, 4, 25, 2}, at::kLong));
+    ids[1].narrow(0, 0, 3).copy_(at::tensor({1, 17, 2}, at::kLong));
+    mask[0].narrow(0, 0, 5).fill_(true);
+    mask[1].narrow(0, 0, 3).fill_(true);
+  }
+  at::Tensor ids, mask;
+};
+
+nn::ForwardContext training() {
+  return {.training = true, .seed = 1, .step = 2, .sample_keys = at::tensor({5, 6}, at::kLong)};
+}
+
+std::vector<std::string> names(const TextBackbone& tower) {
+  std::vector<std::string> result;
+  for (const auto& entry : tower.named_weights()) result.push_back(entry.name);
+  std::sort(result.begin(), result.end());
+  return result;
+}
+
+at::Tensor weight(const TextBackbone& tower, const std::string& name) {
+  for (const auto& entry : tower.named_weights()) {
+    if (entry.name == name) return entry.view;
+  }
+  throw Error("no weight {}", name);
+}
+
+TEST(Bert, HasTheNamesOfACheckpoint) {
+  auto config = small();
+  config.num_hidden_layers = 1;
+  const std::vector<std::string> expected{
+      "embeddings.LayerNorm.bias",
+      "embeddings.LayerNorm.weight",
+      "embeddings.position_embeddings.weight",
+      "embeddings.token_type_embeddings.weight",
+      "embeddings.word_embeddings.weight",
+      "encoder.layer.0.attention.output.LayerNorm.bias",
+      "encoder.layer.0.attention.output.LayerNorm.weight",
+      "encoder.layer.0.attention.output.dense.bias",
+      "encoder.layer.0.attention.output.dense.weight",
+      "encoder.layer.0.attention.self.key.bias",
+      "encoder.layer.0.attention.self.key.weight",
+      "encoder.layer.0.attention.self.query.bias",
+      "encoder.layer.0.attention.self.query.weight",
+      "encoder.layer.0.attention.self.value.bias",
+      "encoder.layer.0.attention.self.value.weight",
+      "encoder.layer.0.intermediate.dense.bias",
+      "encoder.layer.0.intermediate.dense.weight",
+      "encoder.layer.0.output.LayerNorm.bias",
+      "encoder.layer.0.output.LayerNorm.weight",
+      "encoder.layer.0.output.dense.bias",
+      "encoder.layer.0.output.dense.weight",
+  };
+  EXPECT_EQ(names(*make_text_backbone(config)), expected);
+}
+
+TEST(DistilBert, HasTheNamesOfACheckpoint) {
+  auto config = small(TextFamily::distilbert);
+  config.num_hidden_layers = 1;
+  const std::vector<std::string> expected{
+      "embeddings.LayerNorm.bias",
+      "embeddings.LayerNorm.weight",
+      "embeddings.position_embeddings.weight",
+      "embeddings.word_embeddings.weight",
+      "transformer.layer.0.attention.k_lin.bias",
+      "transformer.layer.0.attention.k_lin.weight",
+      "transformer.layer.0.attention.out_lin.bias",
+      "transformer.layer.0.attention.out_lin.weight",
+      "transformer.layer.0.attention.q_lin.bias",
+      "transformer.layer.0.attention.q_lin.weight",
+      "transformer.layer.0.attention.v_lin.bias",
+      "transformer.layer.0.attention.v_lin.weight",
+      "transformer.layer.0.ffn.lin1.bias",
+      "transformer.layer.0.ffn.lin1.weight",
+      "transformer.layer.0.ffn.lin2.bias",
+      "transformer.layer.0.ffn.lin2.weight",
+      "transformer.layer.0.output_layer_norm.bias",
+      "transformer.layer.0.output_layer_norm.weight",
+      "transformer.layer.0.sa_layer_norm.bias",
+      "transformer.layer.0.sa_layer_norm.weight",
+  };
+  EXPECT_EQ(names(*make_text_backbone(config)), expected);
+}
+
+TEST(Bert, NamesCoverEveryParameterOnce) {
+  for (const auto family : {TextFamily::bert, TextFamily::distilbert}) {
+    const auto tower = make_text_backbone(small(family));
+    expect_covers_parameters_once(*tower, tower->named_weights());
+  }
+}
+
+TEST(Bert, FeaturesHaveOneRowPerTokenAndForwardIsTheFirst) {
+  const Texts texts(6);
+  for (const auto family : {TextFamily::bert, TextFamily::distilbert}) {
+    const auto tower = filled(small(family));
+    for (const auto& context : {nn::ForwardContext(), training()}) {
+      const at::Tensor features = tower->forward_features(texts.ids, texts.mask, context);
+      EXPECT_EQ(features.sizes(), (at::IntArrayRef{2, 6, 16}));
+      EXPECT_TRUE(at::allclose(tower->forward(texts.ids, texts.mask, context), features.select(1, 0), 1e-4, 1e-5));
+    }
+  }
+}
+
+TEST(Bert, PaddingChangesNothingInTrainingEither) {
+  const Texts shorter(5), longer(11);
+  for (const auto family : {TextFamily::bert, TextFamily::distilbert}) {
+    const auto tower = filled(small(family));
+    for (const auto& context : {nn::ForwardContext(), training()}) {
+      EXPECT_TRUE(at::allclose(tower->forward(shorter.ids, shorter.mask, context),
+                               tower->forward(longer.ids, longer.mask, context), 1e-4, 1e-5));
+    }
+  }
+}
+
+TEST(Bert, TheWordEmbeddingOfPaddingBeginsWithZerosAndGetsNoGradient) {
+  auto config = small();
+  config.pad_token_id = 17;
+  const auto tower = filled(config);
+  EXPECT_EQ(weight(*tower, "embeddings.word_embeddings.weight")[17].abs().max().item<float>(), 0);
+  const Texts texts(6);  // 17 is a word of the second
+  tower->forward(texts.ids, texts.mask, {}).pow(3).sum().backward();
+  for (const auto& entry : tower->named_weights()) {
+    if (entry.name != "embeddings.word_embeddings.weight") continue;
+    EXPECT_EQ(nn::gradient(entry)[17].abs().max().item<float>(), 0);
+    EXPECT_GT(nn::gradient(entry)[9].abs().max().item<float>(), 0);
+  }
+}
+
+TEST(Bert, AllTokensAreOfTypeZero) {
+  const auto tower = filled(small());
+  const Texts texts(6);
+  const at::Tensor before = tower->forward(texts.ids, texts.mask, {});
+  at::Tensor types = weight(*tower, "embeddings.token_type_embeddings.weight");
+  types[1].fill_(3);
+  EXPECT_TRUE(at::equal(tower->forward(texts.ids, texts.mask, {}), before));
+  types[0].narrow(0, 0, 8).fill_(3);
+  EXPECT_FALSE(at::allclose(tower->forward(texts.ids, texts.mask, {}), before));
+}
+
+TEST(Bert, EveryParameterTakesPartInTheClassToken) {
+  const Texts texts(6);
+  for (const auto family : {TextFamily::bert, TextFamily::distilbert}) {
+    const auto tower = filled(small(family));
+    tower->forward(texts.ids, texts.mask, {}).pow(3).sum().backward();
+    for (const auto& parameter : tower->named_parameters()) {
+      ASSERT_TRUE(parameter.value().grad().defined()) << parameter.key();
+      EXPECT_GT(parameter.value().grad().abs().max().item<float>(), 0) << parameter.key();
+    }
+  }
+}
+
+TEST(Bert, RefusesTextsThatAreTooLong) {
+  const auto tower = filled(small());
+  EXPECT_NO_THROW(tower->forward(Texts(12).ids, Texts(12).mask, {}));
+  EXPECT_THROW(tower->forward(Texts(13).ids, Texts(13).mask, {}), Error);
+}
+
+TEST(Bert, RefusesMasksThatDoNotFit) {
+  const auto tower = filled(small());
+  const Texts texts(6);
+  EXPECT_THROW(tower->forward(texts.ids, texts.mask.narrow(1, 0, 5), {}), Error);
+  EXPECT_THROW(tower->forward(texts.ids, texts.mask.to(at::kLong), {}), Error);
+}
+
+TEST(Bert, RefusesSizesThatCannotBe) {
+  auto config = small();
+  config.vocab_size = 0;
+  EXPECT_THROW(make_text_backbone(config), UsageError);
+  config = small();
+  config.pad_token_id = 30;
+  EXPECT_THROW(make_text_backbone(config), UsageError);
+  config = small();
+  config.num_attention_heads = 5;
+  EXPECT_THROW(make_text_backbone(config), UsageError);
+  config = small();
+  config.hidden_dropout = 1.0;
+  EXPECT_THROW(make_text_backbone(config), UsageError);
+}
+
+TEST(TextBackbone, FamiliesThatAreNotAvailableSaySo) {
+  for (const auto family : {TextFamily::mobilebert, TextFamily::roberta}) {
+    try {
+      make_text_backbone(small(family));
+      FAIL();
+    } catch (const UsageError& error) {
+      EXPECT_NE(std::string(error.what()).find("not available in this version"), std::string::npos);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mmkd
