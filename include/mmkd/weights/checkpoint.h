@@ -1,0 +1,47 @@
+#pragma once
+#include <ATen/ATen.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mmkd/formats/safetensors.h"
+
+namespace mmkd {
+
+/// The tensors of a checkpoint: one safetensors file, or shards listed by a `model.safetensors.index.json`.
+class Checkpoint {
+ public:
+  /// `path`: a .safetensors file, an index, or a folder with model.safetensors or its index. Throws Error if there is
+  /// none (a PyTorch .bin or .pth is named, with how to convert it), if an index is malformed, names a file outside its
+  /// folder or a tensor that its file does not hold, and for unreadable safetensors files.
+  static Checkpoint open(const std::filesystem::path& path);
+
+  /// Sorted.
+  std::vector<std::string> names() const;
+  const std::vector<std::int64_t>& shape(const std::string& name) const;
+  DType dtype(const std::string& name) const;
+  /// On the CPU, as stored; lies in the mapped file, which it keeps alive.
+  at::Tensor tensor(const std::string& name) const;
+  /// The file or index that was opened, for messages.
+  const std::filesystem::path& path() const { return path_; }
+  /// Every file that holds weights, and the index: what the content of the checkpoint is.
+  const std::vector<std::filesystem::path>& files() const { return files_; }
+
+ private:
+  using File = std::shared_ptr<const SafetensorsFile>;
+  void add_file(const std::filesystem::path& file);
+  void add_shards(const std::filesystem::path& index);
+  const File& file_of(const std::string& name) const;
+
+  std::filesystem::path path_;
+  std::vector<std::filesystem::path> files_;
+  std::map<std::string, File> tensors_;
+};
+
+/// The files that Checkpoint::open(path) would read, without opening the weights (an index is read).
+std::vector<std::filesystem::path> checkpoint_files(const std::filesystem::path& path);
+
+}  // namespace mmkd

@@ -1,0 +1,124 @@
+#include "mmkd/formats/safetensors.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "mmkd/base/error.h"
+#include "mmkd/base/files.h"
+#include "mmkd/base/mapped_file.h"
+
+namespace mmkd {
+namespace {
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
+    }
+  }
+  return row[b.size()];
+}
+
+/// The three names nearest to `wanted`, for the message about a missing one.
+std::vector<std::string> close_names(const SafetensorsHeader& header, std::string_view wanted) {
+  constexpr std::size_t kLongestCompared = 256;
+  std::vector<std::pair<std::size_t, std::string>> ranked;
+  for (const auto& [tensor, entry] : header.tensors) {
+    if (tensor.size() <= kLongestCompared) ranked.emplace_back(edit_distance(tensor, wanted), tensor);
+  }
+  const std::size_t kept = std::min<std::size_t>(3, ranked.size());
+  std::partial_sort(ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(kept), ranked.end());
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < kept; ++i) names.push_back("'" + ranked[i].second + "'");
+  return names;
+}
+
+void check_writable_tensor(const NamedBytes& tensor, const fs::path& path) {
+  std::uint64_t bytes = size_of(tensor.dtype);
+  for (const auto dimension : tensor.shape) bytes *= static_cast<std::uint64_t>(dimension);
+  if (bytes != tensor.data.size()) {
+    throw Error("{}: tensor '{}' of type {} and shape [{}] needs {} bytes, {} were given", path.string(), tensor.name,
+                name(tensor.dtype), fmt::join(tensor.shape, ", "), bytes, tensor.data.size());
+  }
+}
+
+std::string dump(const nlohmann::ordered_json& json, const fs::path& path) {
+  try {
+    return json.dump();
+  } catch (const nlohmann::json::exception& error) {
+    throw Error("{}: a tensor name or metadata is not UTF-8: {}", path.string(), error.what());
+  }
+}
+
+/// Length, JSON and padding: everything before the data.
+std::string header_bytes(const fs::path& path, std::span<const NamedBytes> tensors,
+                         const std::map<std::string, std::string>& metadata) {
+  constexpr std::size_t kAlignment = 64;
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  if (!metadata.empty()) json["__metadata__"] = metadata;
+  std::set<std::string_view> names{"__metadata__"};
+  std::uint64_t offset = 0;
+  for (const auto& tensor : tensors) {
+    if (!names.insert(tensor.name).second) throw Error("{}: the tensor name '{}' is taken", path.string(), tensor.name);
+    check_writable_tensor(tensor, path);
+    const std::uint64_t end = offset + tensor.data.size();
+    json[tensor.name] = {{"dtype", name(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    offset = end;
+  }
+  std::string text = dump(json, path);
+  text.append((kAlignment - (8 + text.size()) % kAlignment) % kAlignment, ' ');
+  std::string bytes(8, '\0');
+  for (std::size_t i = 0; i < 8; ++i) bytes[i] = static_cast<char>((text.size() >> (8 * i)) & 0xff);
+  return bytes + text;
+}
+
+}  // namespace
+
+struct SafetensorsFile::Impl {
+  explicit Impl(const fs::path& file)
+      : path(file),
+        mapping(file, MapAccess::copy_on_write),
+        header(parse_safetensors_header(mapping.bytes(), mapping.bytes().size(), file.string())) {}
+  fs::path path;
+  MappedFile mapping;
+  SafetensorsHeader header;
+};
+
+SafetensorsFile::SafetensorsFile(const fs::path& path) : impl_(std::make_unique<Impl>(path)) {}
+SafetensorsFile::~SafetensorsFile() = default;
+SafetensorsFile::SafetensorsFile(SafetensorsFile&&) noexcept = default;
+
+const SafetensorsHeader& SafetensorsFile::header() const { return impl_->header; }
+const fs::path& SafetensorsFile::path() const { return impl_->path; }
+
+const TensorEntry& SafetensorsFile::entry(const std::string& tensor) const {
+  const auto found = impl_->header.tensors.find(tensor);
+  if (found != impl_->header.tensors.end()) return found->second;
+  throw Error("{}: holds no tensor '{}' (of its {}, the closest: {})", impl_->path.string(), tensor,
+              impl_->header.tensors.size(), fmt::join(close_names(impl_->header, tensor), ", "));
+}
+
+std::span<const std::byte> SafetensorsFile::bytes(const std::string& tensor) const {
+  const auto& found = entry(tensor);
+  return impl_->mapping.bytes().subspan(found.begin, found.end - found.begin);
+}
+
+void write_safetensors(const fs::path& path, std::span<const NamedBytes> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  const std::string header = header_bytes(path, tensors, metadata);
+  AtomicFile file(path);
+  file.write(header);
+  for (const auto& tensor : tensors) {
+    file.write({reinterpret_cast<const char*>(tensor.data.data()), tensor.data.size()});
+  }
+  std::move(file).commit();
+}
+
+}  // namespace mmkd

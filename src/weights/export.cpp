@@ -1,0 +1,120 @@
+#include "mmkd/weights/export.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "mmkd/base/error.h"
+#include "mmkd/base/files.h"
+#include "mmkd/weights/hf_config.h"
+#include "mmkd/weights/tensors.h"
+
+namespace mmkd {
+namespace {
+
+void write_json(const fs::path& file, const nlohmann::ordered_json& json) {
+  write_file_atomic(file, json.dump(2) + "\n");
+}
+
+void write_weights(const fs::path& folder, std::span<const nn::WeightEntry> entries) {
+  std::vector<NamedTensor> tensors;
+  for (const auto& entry : entries) tensors.push_back({entry.name, entry.view});
+  save_tensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
+}
+
+std::vector<std::string> tokens_of_vocab_txt(const fs::path& file) {
+  std::string text = read_file(file);
+  if (!text.empty() && text.back() == '\n') text.pop_back();
+  std::vector<std::string> tokens;
+  std::size_t begin = 0;
+  while (begin <= text.size()) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    std::string token = text.substr(begin, end - begin);
+    if (!token.empty() && token.back() == '\r') token.pop_back();
+    tokens.push_back(std::move(token));
+    begin = end + 1;
+  }
+  return tokens;
+}
+
+std::vector<std::string> tokens_of_tokenizer_json(const fs::path& file) {
+  try {
+    const auto json = nlohmann::json::parse(read_file(file));
+    const auto& vocabulary = json.at("model").at("vocab");
+    std::vector<std::string> tokens(vocabulary.size());
+    std::vector<bool> taken(vocabulary.size());
+    for (const auto& [token, id] : vocabulary.items()) {
+      const auto place = id.get<std::uint64_t>();
+      if (place >= tokens.size() || taken[place]) {
+        throw Error("{}: the ids of its vocabulary are not 0 to {}, each once", file.string(), tokens.size() - 1);
+      }
+      tokens[place] = token;
+      taken[place] = true;
+    }
+    return tokens;
+  } catch (const nlohmann::json::exception& error) {
+    throw Error("{}: no valid tokenizer.json: {}", file.string(), error.what());
+  }
+}
+
+std::int64_t embedding_rows(const TextTower& tower) {
+  const auto found = std::find_if(tower.entries.begin(), tower.entries.end(),
+                                  [](const auto& entry) { return entry.name == "embeddings.word_embeddings.weight"; });
+  if (found == tower.entries.end()) throw Error("the text tower has no embeddings.word_embeddings.weight to export");
+  return found->view.size(0);
+}
+
+std::int64_t pad_id_of(const std::vector<std::string>& tokens, const fs::path& file) {
+  const auto pad = std::find(tokens.begin(), tokens.end(), "[PAD]");
+  if (pad == tokens.end()) throw Error("{}: has no token [PAD]", file.string());
+  return pad - tokens.begin();
+}
+
+nlohmann::ordered_json tokenizer_config(const TextTower& tower) {
+  const bool distilbert = tower.config.family == TextFamily::distilbert;
+  return {{"tokenizer_class", distilbert ? "DistilBertTokenizer" : "BertTokenizer"},
+          {"do_lower_case", tower.settings.do_lower_case},
+          {"strip_accents", tower.settings.strip_accents},
+          {"tokenize_chinese_chars", tower.settings.tokenize_chinese_chars},
+          {"model_max_length", tower.max_length},
+          {"unk_token", "[UNK]"},
+          {"sep_token", "[SEP]"},
+          {"pad_token", "[PAD]"},
+          {"cls_token", "[CLS]"},
+          {"mask_token", "[MASK]"}};
+}
+
+}  // namespace
+
+std::vector<std::string> read_vocabulary(const fs::path& tokenizer_file) {
+  return tokenizer_file.extension() == ".json" ? tokens_of_tokenizer_json(tokenizer_file)
+                                               : tokens_of_vocab_txt(tokenizer_file);
+}
+
+void export_vision_tower(const fs::path& folder, const VisionTower& tower) {
+  AtomicFolder out(folder);
+  write_json(out.path() / "config.json", to_hf_json(tower.config));
+  write_json(out.path() / "preprocessor_config.json", to_hf_json(tower.policy));
+  write_weights(out.path(), tower.entries);
+  std::move(out).commit(/*replace=*/true);
+}
+
+void export_text_tower(const fs::path& folder, const TextTower& tower) {
+  const auto tokens = read_vocabulary(tower.tokenizer_file);
+  TextConfig config = tower.config;
+  config.vocab_size = embedding_rows(tower);
+  if (static_cast<std::int64_t>(tokens.size()) > config.vocab_size) {
+    throw Error("{}: has {} tokens, the tower's word embedding {} rows", tower.tokenizer_file.string(), tokens.size(),
+                config.vocab_size);
+  }
+  config.pad_token_id = pad_id_of(tokens, tower.tokenizer_file);
+  AtomicFolder out(folder);
+  write_json(out.path() / "config.json", to_hf_json(config));
+  write_json(out.path() / "tokenizer_config.json", tokenizer_config(tower));
+  write_file_atomic(out.path() / "vocab.txt", fmt::format("{}\n", fmt::join(tokens, "\n")));
+  write_weights(out.path(), tower.entries);
+  std::move(out).commit(/*replace=*/true);
+}
+
+}  // namespace mmkd

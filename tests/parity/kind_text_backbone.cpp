@@ -1,0 +1,35 @@
+#include <nlohmann/json.hpp>
+
+#include "mmkd/backbones/text_backbone.h"
+#include "mmkd/base/files.h"
+#include "mmkd/weights/hf_config.h"
+#include "mmkd/weights/load.h"
+#include "tests/parity/parity.h"
+#include "tests/parity/tensors.h"
+
+namespace mmkd::parity {
+
+Verdict check_text_backbone(const Case& c) {
+  const std::string architecture = c.config.at("architecture");
+  if (architecture != "BertModel" && architecture != "DistilBertModel")
+    return {Verdict::Status::not_built, architecture, 0};
+  const auto folder = c.folder / "model";
+  const auto config = text_config_from_hf(nlohmann::json::parse(read_file(folder / "config.json")), folder.string());
+  const auto tower = make_text_backbone(config);
+  const auto weights = tower->named_weights();
+  load_backbone(weights, folder, names_of(config.family));
+
+  const TensorMap inputs = read_tensors(c, "inputs");
+  const at::Tensor mask = inputs.at("attention_mask").to(at::kBool);
+  TensorMap got;
+  got["last_hidden_state"] = tower->forward_features(inputs.at("input_ids"), mask, {}) * mask.unsqueeze(-1);
+  got["txt_raw"] = tower->forward(inputs.at("input_ids"), mask, {});
+  (got.at("txt_raw") * inputs.at("g")).sum().backward();
+  for (const auto& weight : weights) got["grad." + weight.name] = nn::gradient(weight);
+
+  Verdict verdict;
+  compare(c, got, read_tensors(c, "expected"), verdict);
+  return verdict;
+}
+
+}  // namespace mmkd::parity
