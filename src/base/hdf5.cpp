@@ -33,7 +33,7 @@ File create_file(const std::filesystem::path& path) {
   const auto access = property_list(H5P_FILE_ACCESS);
   require(H5Pset_obj_track_times(creation.get(), 0), "HDF5: object times cannot be turned off");
   require(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_V110), "HDF5: format bounds cannot be set");
-  require(H5Pset_alignment(access.get(), 4096, 4096), "HDF5: alignment cannot be set");
+  require(H5Pset_alignment(access.get(), 1, 4096), "HDF5: alignment cannot be set");
   File file(H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation.get(), access.get()));
   if (!file) throw Error("{}: the HDF5 file cannot be created (does it exist already, or is the folder not writable?)", path.string());
   return file;

@@ -1,0 +1,22 @@
+#pragma once
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "mmkd/comm/mpi_session.h"
+#include "mmkd/config/load.h"
+
+// The whole job: teacher -> teacher cache -> student -> test, over artifacts that are content-addressed.
+namespace mmkd {
+
+struct RunOptions {
+  bool dry_run = false;  ///< check everything and print the plan; train nothing
+  bool resume = true;    ///< go on from the newest checkpoint of an unfinished stage; false: start such stages anew
+};
+
+/// Collective: every rank must call. Runs what is missing of the job and writes the artifacts into logging.log_dir.
+/// Throws the same Error on every rank for what can be told beforehand; Interrupted after a stop signal, with a checkpoint
+/// on disk.
+void run_job(const LoadedConfig& loaded, const MpiSession& mpi, const RunOptions& options);
+
+}  // namespace mmkd

@@ -1,0 +1,125 @@
+#pragma once
+#include <ATen/ATen.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "mmkd/data/packed.h"
+#include "mmkd/data/sampler.h"
+#include "mmkd/dist/world.h"
+#include "mmkd/distill/teacher_outputs.h"
+#include "mmkd/image/image.h"
+#include "mmkd/models/model_output.h"
+
+// From records of packed data to the tensors of one step.
+// B rows of this rank, S tokens of its longest text, H/W size of a stored picture
+namespace mmkd {
+
+/// Which samples one rank processes in one step.
+struct BatchPlan {
+  std::vector<std::int64_t> rows;  ///< sample numbers; empty: this rank has no share of the step
+  BatchShares shares;              ///< division of the global batch over the ranks
+};
+
+/// The steps of a training epoch on one rank, from `start_step` (of the epoch) to its end. `world` is the sampler's.
+std::vector<BatchPlan> epoch_plans(const Sampler& sampler, std::int64_t world, std::uint64_t seed, std::int64_t epoch,
+                                   std::int64_t start_step = 0);
+
+/// A plain pass over `samples` samples, for evaluation and caches: blocks of `block_size` samples in their order, of
+/// which each rank takes a contiguous run (sizes differing by at most one block; some may get none). Blocks stay whole,
+/// so what a model gives for a sample does not depend on the number of ranks; each is a batch of its own ranks' world
+/// of one.
+std::vector<BatchPlan> block_plans(std::int64_t samples, std::int64_t block_size, std::int64_t world,
+                                   std::int64_t rank);
+
+struct Batch {
+  ModelInput teacher,
+      student;  ///< tensors of a stream that was not asked for are undefined; equal streams share tensors
+  std::vector<at::Tensor> labels;  ///< [B] int64 each, in the order of the tasks
+  at::Tensor sample_keys;          ///< [B] int64, always on the CPU: the bits of Record::sample_key
+  std::vector<std::int64_t> rows;  ///< sample numbers; empty when the one row is a filler, which must weigh nothing
+  BatchShares shares;
+  std::optional<TeacherOutputs> teacher_outputs;
+};
+
+/// The batch with its tensors on `device`. Copies from pinned memory are asynchronous on the current stream.
+Batch to_device(Batch batch, at::Device device);
+
+/// Where records come from. Must be safe for several threads at once.
+class SampleSource {
+ public:
+  virtual ~SampleSource() = default;
+  virtual std::int64_t size() const = 0;
+  virtual Record get(std::int64_t i) const = 0;
+};
+
+/// A split of packed data, which must outlive the source.
+class PackedSource final : public SampleSource {
+ public:
+  explicit PackedSource(const PackedSplit& split) : split_(split) {}
+  std::int64_t size() const override { return split_.size(); }
+  Record get(std::int64_t i) const override { return split_.get(i); }
+
+ private:
+  const PackedSplit& split_;
+};
+
+/// Stored teacher outputs by sample number. Must be safe for several threads at once.
+class TeacherOutputSource {
+ public:
+  virtual ~TeacherOutputSource() = default;
+  /// One row for each of `rows`, in that order, on the CPU.
+  virtual TeacherOutputs rows(std::span<const std::int64_t> rows) const = 0;
+};
+
+/// How one model reads records.
+struct InputSpec {
+  int image_stream = 0;
+  std::int64_t height = 0, width = 0;
+  ImagePolicy policy;  ///< rescaling, normalisation and channel order; resize and crop are done
+  int token_stream = 0;
+  std::int32_t pad_id = 0;
+};
+
+/// [teacher, student]
+std::array<InputSpec, 2> input_specs(const PackedInfo& info);
+
+/// Stored picture to network input: [height, width, 3] RGB bytes -> [3, height, width] floats in the network's channel
+/// order (table and `bgr` as in image/image.h). `out` has 3 · pixels floats.
+void convert_pixels(std::span<const std::uint8_t> rgb, const PixelTable& table, bool bgr, float* out);
+
+struct AssemblerOptions {
+  std::optional<InputSpec> teacher, student;             ///< unset: that model's input is left out of the batches
+  const TeacherOutputSource* teacher_outputs = nullptr;  ///< borrowed; null: none
+  bool pin_memory = false;                               ///< page-locked tensors for copies to a CUDA device
+};
+
+/// Makes batches: texts padded on the right to the longest of this rank's rows, pictures normalised. A rank without
+/// rows gets the first sample of the source as a filler row. Safe for several threads at once.
+class BatchAssembler {
+ public:
+  /// `source` is borrowed.
+  BatchAssembler(const SampleSource& source, AssemblerOptions options);
+  /// Throws Error for a record that does not fit the spec, and what the sources throw.
+  Batch assemble(const BatchPlan& plan) const;
+
+ private:
+  struct Tower {
+    InputSpec spec;
+    PixelTable table;
+  };
+  at::Tensor pixels(const Tower& tower, std::span<const Record> records) const;
+  void add_tokens(const Tower& tower, std::span<const Record> records, ModelInput& input) const;
+  std::vector<at::Tensor> labels(std::span<const Record> records) const;
+  at::Tensor empty(at::IntArrayRef shape, at::ScalarType type) const;
+
+  const SampleSource& source_;
+  AssemblerOptions options_;
+  std::optional<Tower> teacher_, student_;
+  bool share_pixels_ = false, share_tokens_ = false;
+};
+
+}  // namespace mmkd

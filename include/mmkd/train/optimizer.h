@@ -1,0 +1,52 @@
+#pragma once
+#include <ATen/ATen.h>
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "mmkd/train/checkpoint.h"
+
+namespace mmkd {
+
+struct AdamWOptions {
+  std::array<double, 2> betas{0.9, 0.999};
+  double eps = 1e-8;
+  double weight_decay = 0.01;  ///< decoupled, on all parameters; 0 disables
+  double clip_norm = 0.0;      ///< global gradient norm; 0 disables
+};
+
+/// AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019) by torch's fused kernels, which give
+/// the same as torch.optim.AdamW(fused=True) after torch.nn.utils.clip_grad_norm_. Nothing here waits for the device.
+class AdamW {
+ public:
+  /// Parameters: float32, on one device, named uniquely (names key the state in checkpoints), in the same order on
+  /// every rank. Throws Error otherwise.
+  AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options);
+
+  /// One update from the parameters' gradients, which must all be there (Error names one that is not). Returns the
+  /// global norm of the gradients before clipping ([], on their device), undefined without clipping. The gradients hold
+  /// nothing meaningful afterwards.
+  at::Tensor step(double learning_rate);
+
+  /// Gradients to 0 in place: the buckets of a gradient synchroniser and captured graphs keep their addresses.
+  void zero_grad();
+
+  /// State as it is now, sharing its memory: `step` ([] float32) and for each parameter `exp_avg.<name>` and
+  /// `exp_avg_sq.<name>`.
+  std::vector<NamedTensor> state() const;
+  /// Copies a state() in, from any device, whatever its order; names that start with something else are ignored. The
+  /// next step then gives the same bits as if training had never stopped. Throws Error for a missing tensor or another
+  /// shape.
+  void load_state(const std::vector<NamedTensor>& state);
+
+ private:
+  std::vector<at::Tensor> gradients() const;
+
+  std::vector<NamedTensor> parameters_;
+  AdamWOptions options_;
+  std::vector<at::Tensor> exp_avg_, exp_avg_sq_;
+  at::Tensor step_;  // [] float32 on the device, as the kernels take it; the same for all parameters
+};
+
+}  // namespace mmkd

@@ -1,0 +1,114 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "mmkd/config/config.h"
+#include "mmkd/dist/world.h"
+#include "mmkd/distill/objective.h"
+#include "mmkd/models/multimodal_model.h"
+#include "mmkd/report/scores.h"
+#include "mmkd/train/batch.h"
+#include "mmkd/train/checkpoint.h"
+#include "mmkd/train/optimizer.h"
+#include "mmkd/train/schedule.h"
+
+// The one training loop: teacher and student differ by their objective and by whether batches carry teacher outputs.
+namespace mmkd {
+
+struct TrainerSpec {
+  std::string stage;  ///< for messages and progress: "teacher" or "student"
+  bool is_teacher = false;  ///< which input of a batch the model reads
+  std::int64_t epochs = 1;
+  std::int64_t batch_size = 16;       ///< global
+  std::int64_t micro_batch_size = 0;  ///< rows of this rank in one backward pass; 0: all
+  std::int64_t num_workers = 4;
+  std::uint64_t seed = 0;
+  Precision precision = Precision::fp32;
+  double peak_lr = 3e-4;
+  double warmup_fraction = 0;
+  Schedule schedule = Schedule::constant;
+  AdamWOptions optimizer;
+};
+
+/// What a trainer works with; everything is borrowed and must outlive it.
+struct TrainerParts {
+  const World& world;
+  MultimodalModel& model;
+  Objective& objective;
+  const SampleSource& train;
+  AssemblerOptions assembler;        ///< which inputs batches carry, cached teacher outputs
+  MultimodalModel* live_teacher = nullptr;  ///< computes teacher outputs in each step; null: cached ones, or none
+  const CheckpointStore* checkpoints = nullptr;  ///< null on ranks other than 0
+};
+
+/// One finished step, for displays.
+struct StepReport {
+  std::int64_t epoch = 0, epochs = 0;  ///< from 1
+  std::int64_t step = 0, steps = 0;    ///< of the whole stage
+  std::int64_t samples = 0;            ///< of all ranks, since this process began
+  double learning_rate = 0;
+};
+
+struct TrainerHooks {
+  /// Collective. Scores the model on dev; the result counts on rank 0. Unset: no evaluation.
+  std::function<SplitScores()> evaluate_dev;
+  std::function<void(const StepReport&)> on_step;     ///< on every rank
+  /// On rank 0, with the rows of all epochs so far.
+  std::function<void(const EpochRecord&, const std::vector<nlohmann::ordered_json>&)> on_epoch;
+};
+
+struct TrainOutcome {
+  std::vector<nlohmann::ordered_json> history;  ///< rank 0: one flat row per epoch
+  std::int64_t best_epoch = 0;                  ///< from 1; by the mean dev F1, the earlier of equals
+  double best_score = 0;
+  std::vector<NamedTensor> best;  ///< rank 0: the model's parameters and buffers at the best epoch
+};
+
+class Trainer {
+ public:
+  /// Collective: broadcasts the initial parameters.
+  Trainer(const TrainerParts& parts, const TrainerSpec& spec, TrainerHooks hooks);
+  ~Trainer();
+
+  /// Collective. Goes on from the newest checkpoint that verifies, if there is one. Throws CollectiveError if it does not
+  /// fit this run.
+  void resume();
+
+  /// Collective. Trains to the last epoch, with a checkpoint after each. After a stop signal on any rank all ranks finish
+  /// the step, write a checkpoint, and throw CollectiveError with ExitCode::interrupted.
+  TrainOutcome run();
+
+ private:
+  void train_epoch();
+  void train_step(Batch batch);
+  void backward_part(const Batch& batch, bool last);
+  TeacherOutputs teacher_outputs(const Batch& batch) const;
+  void finish_epoch();
+  void save_checkpoint();
+  void stop_if_asked();
+  at::Tensor all_loss_sums() const;
+  std::vector<NamedTensor> live_state() const;
+  ScheduleConfig schedule() const;
+
+  TrainerParts parts_;
+  TrainerSpec spec_;
+  TrainerHooks hooks_;
+  Sampler sampler_;
+  AdamW optimizer_;
+  std::optional<GradSync> sync_;
+
+  std::int64_t epoch_ = 0;          // from 0
+  std::int64_t step_in_epoch_ = 0;
+  std::int64_t step_ = 0;           // of the stage
+  std::int64_t samples_ = 0;        // since this process began
+  double last_lr_ = 0;
+  at::Tensor loss_sums_;            // [terms] float64: sum over the epoch's steps of G · this rank's contribution
+  TrainOutcome outcome_;
+};
+
+}  // namespace mmkd

@@ -1,0 +1,116 @@
+#include <ATen/Parallel.h>
+#include <torch/version.h>
+
+#include <cstdio>
+
+#include "mmkd/base/files.h"
+#include "mmkd/base/log.h"
+#include "mmkd/config/names.h"
+#include "mmkd/config/print.h"
+#include "mmkd/pipeline/job.h"
+#include "mmkd/report/metrics_files.h"
+#include "mmkd/version.h"
+
+// What a run leaves in logging.log_dir (docs/formats/results.md).
+namespace mmkd {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json read_json(const fs::path& path) { return Json::parse(read_file(path)); }
+
+std::vector<Json> history_of(const StageArtifact& artifact) { return read_json(artifact.folder / "history.json").get<std::vector<Json>>(); }
+
+std::map<std::string, SplitScores> scores_of(const Json& scores, const std::string& model) {
+  std::map<std::string, SplitScores> splits;
+  if (!scores.contains(model)) return splits;
+  for (const auto& [split, json] : scores.at(model).items()) splits.emplace(split, split_scores_from_json(json));
+  return splits;
+}
+
+ModelResults model_results(const ModelSource& source) {
+  const auto counts = count_parameters(source);
+  return {.vision = source.vision_name,
+          .text = source.text_name,
+          .fusion_layers = source.spec.fusion.layers,
+          .vision_params = counts.vision,
+          .text_params = counts.text,
+          .total_params = counts.total()};
+}
+
+Json data_json(const PackedInfo& packed) {
+  Json json{{"train", packed.counts[0]}, {"dev", packed.counts[1]}, {"test", packed.counts[2]}, {"digest", packed.digest}};
+  auto& tasks = json["tasks"] = Json::array();
+  for (const auto& task : packed.tasks) tasks.push_back({{"label", task.label}, {"key", slug(task.label)}, {"classes", task.classes}});
+  return json;
+}
+
+RunResults results(const Job& job, const std::optional<StageArtifact>& teacher, const std::optional<StageArtifact>& student, const Json& scores) {
+  const auto& config = job.config;
+  RunResults r;
+  r.timestamp = utc_timestamp();
+  r.config = to_json(config);
+  r.student = scores_of(scores, "student");
+  r.teacher = scores_of(scores, "teacher");
+  if (job.teacher) r.teacher_model = model_results(*job.teacher);
+  if (job.student) r.student_model = model_results(*job.student);
+  if (teacher) r.teacher_history = history_of(*teacher);
+  const auto& main = student ? student : teacher;
+  r.history = history_of(*main);
+  r.best_epoch = read_json(main->folder / "summary.json").at("best_epoch").get<std::int64_t>();
+  r.training = subset(config, {"training"}).at("training");
+  r.training["batch_size"] = config.data.batch_size;
+  r.data = data_json(job.packed);
+  r.fusion = subset(config, {"fusion"}).at("fusion");
+  r.loss = {{"type", to_string(config.loss.type)}, {"constants", to_json(resolved_loss(config))}};
+  r.seed = static_cast<std::uint64_t>(config.training.seed);
+  r.world = job.world.size();
+  r.threads = at::get_num_threads();
+  r.device = job.world.device().str();
+  r.versions_torch = TORCH_VERSION;
+  r.versions_mmkd = kVersion;
+  r.stages = job.stages;
+  return r;
+}
+
+void link_weights(const fs::path& log_dir, const StageArtifact& artifact, const std::vector<std::string>& names) {
+  for (const auto& name : names) {
+    for (const char* extension : {".safetensors", ".pth"}) link_or_copy(artifact.folder / (name + extension), log_dir / (name + extension));
+  }
+}
+
+}  // namespace
+
+void write_artifacts(const Job& job, const std::optional<StageArtifact>& teacher, const std::optional<StageArtifact>& student,
+                     const StageArtifact& test) {
+  const fs::path log_dir = job.config.logging.log_dir;
+  const auto scores = read_json(test.folder / "scores.json");
+  const auto r = results(job, teacher, student, scores);
+  if (teacher) {
+    link_weights(log_dir, *teacher, {"teacher"});
+    write_metrics(log_dir, "teacher_metrics", history_of(*teacher));
+  }
+  if (student) {
+    link_weights(log_dir, *student, {"student_best", "student_final"});
+    export_towers(job, *student, log_dir / "student_hf");
+  }
+  write_metrics(log_dir, "metrics", r.history);
+  std::vector<std::pair<std::string, SplitScores>> rows;
+  for (const auto& [model, splits] : {std::pair("teacher", &r.teacher), std::pair("student", &r.student)}) {
+    for (const auto& [split, split_scores] : *splits) {
+      write_confusion_matrices(log_dir, std::string(model) == "teacher" ? "teacher_" : "", split_scores);
+      rows.emplace_back(model, split_scores);
+    }
+  }
+  write_timings(log_dir / "timings.csv", job.stages);
+  write_results(log_dir / "results.json", r);
+
+  log::flush();
+  std::string text = "\n" + score_table(rows) + "\n";
+  for (const char* file : {"results.json", "metrics.csv", "student_best.safetensors", "student_best.pth", "student_hf", "teacher.safetensors", "tensorboard"}) {
+    if (fs::exists(log_dir / file)) text += fmt::format("{}\n", (log_dir / file).string());
+  }
+  std::fputs(text.c_str(), stdout);
+}
+
+}  // namespace mmkd

@@ -1,0 +1,207 @@
+#include "mmkd/train/batch.h"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+#include <utility>
+
+#include "mmkd/base/error.h"
+
+namespace mmkd {
+
+std::vector<BatchPlan> epoch_plans(const Sampler& sampler, std::int64_t world, std::uint64_t seed, std::int64_t epoch,
+                                   std::int64_t start_step) {
+  const std::int64_t steps = sampler.steps_per_epoch();
+  if (start_step < 0 || start_step > steps) {
+    throw Error("cannot start at step {} of an epoch that has {} steps", start_step, steps);
+  }
+  const auto order = sampler.order(seed, epoch);
+  std::vector<BatchPlan> plans;
+  plans.reserve(static_cast<std::size_t>(steps - start_step));
+  for (std::int64_t step = start_step; step < steps; ++step) {
+    auto plan = sampler.plan(order, step);
+    plans.push_back({std::move(plan.rows), {.global_count = plan.global_count, .world = world}});
+  }
+  return plans;
+}
+
+std::vector<BatchPlan> block_plans(std::int64_t samples, std::int64_t block_size, std::int64_t world,
+                                   std::int64_t rank) {
+  if (block_size < 1) throw Error("a block of {} samples was asked for; at least 1 is needed", block_size);
+  const std::int64_t blocks = (samples + block_size - 1) / block_size;
+  const BatchShares dealt{.global_count = blocks, .world = world};
+  std::vector<BatchPlan> plans;
+  for (std::int64_t i = 0; i < dealt.rows_of(rank); ++i) {
+    const std::int64_t begin = (dealt.begin_of(rank) + i) * block_size;
+    std::vector<std::int64_t> rows(static_cast<std::size_t>(std::min(block_size, samples - begin)));
+    std::iota(rows.begin(), rows.end(), begin);
+    const auto count = static_cast<std::int64_t>(rows.size());
+    plans.push_back({std::move(rows), {.global_count = count, .world = 1}});
+  }
+  return plans;
+}
+
+Batch to_device(Batch batch, at::Device device) {
+  const auto move = [&](at::Tensor& tensor) {
+    if (tensor.defined()) tensor = tensor.to(device, /*non_blocking=*/true);
+  };
+  // Shared tensors are copied once.
+  const bool share_pixels = batch.student.pixels.is_same(batch.teacher.pixels);
+  const bool share_tokens = batch.student.input_ids.is_same(batch.teacher.input_ids);
+  for (auto* tensor : {&batch.teacher.pixels, &batch.teacher.input_ids, &batch.teacher.attention_mask}) move(*tensor);
+  if (share_pixels) batch.student.pixels = batch.teacher.pixels;
+  if (share_tokens) {
+    batch.student.input_ids = batch.teacher.input_ids;
+    batch.student.attention_mask = batch.teacher.attention_mask;
+  }
+  for (auto* tensor : {&batch.student.pixels, &batch.student.input_ids, &batch.student.attention_mask}) move(*tensor);
+  for (auto& tensor : batch.labels) move(tensor);
+  if (auto& outputs = batch.teacher_outputs) {
+    for (auto* tensor : {&outputs->img_raw, &outputs->txt_raw, &outputs->img_proj, &outputs->txt_proj}) move(*tensor);
+    for (auto& tensor : outputs->logits) move(tensor);
+  }
+  return batch;
+}
+
+std::array<InputSpec, 2> input_specs(const PackedInfo& info) {
+  std::array<InputSpec, 2> specs;
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    const auto& image = info.image_streams.at(static_cast<std::size_t>(info.image_stream_of[i]));
+    const auto& tokens = info.token_streams.at(static_cast<std::size_t>(info.token_stream_of[i]));
+    specs[i] = {.image_stream = info.image_stream_of[i],
+                .height = image.height,
+                .width = image.width,
+                .policy = info.policies[i],
+                .token_stream = info.token_stream_of[i],
+                .pad_id = tokens.pad_id};
+  }
+  return specs;
+}
+
+void convert_pixels(std::span<const std::uint8_t> rgb, const PixelTable& table, bool bgr, float* out) {
+  const std::size_t pixels = rgb.size() / 3;
+  // One pass over the source with three sequential outputs; the tables (3 KiB) stay in the first-level cache.
+  const std::uint8_t* in = rgb.data();
+  float* red = out + (bgr ? 2 * pixels : 0);
+  float* green = out + pixels;
+  float* blue = out + (bgr ? 0 : 2 * pixels);
+  const float* red_table = table[bgr ? 2 : 0].data();
+  const float* green_table = table[1].data();
+  const float* blue_table = table[bgr ? 0 : 2].data();
+  for (std::size_t i = 0; i < pixels; ++i) {
+    red[i] = red_table[in[3 * i]];
+    green[i] = green_table[in[3 * i + 1]];
+    blue[i] = blue_table[in[3 * i + 2]];
+  }
+}
+
+BatchAssembler::BatchAssembler(const SampleSource& source, AssemblerOptions options)
+    : source_(source), options_(std::move(options)) {
+  const auto tower = [](const std::optional<InputSpec>& spec) -> std::optional<Tower> {
+    if (!spec) return std::nullopt;
+    return Tower{*spec, pixel_table(spec->policy)};
+  };
+  teacher_ = tower(options_.teacher);
+  student_ = tower(options_.student);
+  if (teacher_ && student_) {
+    const auto& [a, b] = std::pair(teacher_->spec, student_->spec);
+    share_pixels_ =
+        a.image_stream == b.image_stream && a.policy.bgr == b.policy.bgr && teacher_->table == student_->table;
+    share_tokens_ = a.token_stream == b.token_stream && a.pad_id == b.pad_id;
+  }
+}
+
+Batch BatchAssembler::assemble(const BatchPlan& plan) const {
+  constexpr std::int64_t kFiller[] = {0};
+  const std::span<const std::int64_t> rows = plan.rows.empty() ? std::span<const std::int64_t>(kFiller) : plan.rows;
+  std::vector<Record> records;
+  records.reserve(rows.size());
+  for (const auto row : rows) records.push_back(source_.get(row));
+
+  Batch batch;
+  batch.rows = plan.rows;
+  batch.shares = plan.shares;
+  batch.labels = labels(records);
+  batch.sample_keys = at::empty({static_cast<std::int64_t>(records.size())}, at::kLong);
+  std::transform(records.begin(), records.end(), batch.sample_keys.mutable_data_ptr<std::int64_t>(),
+                 [](const Record& record) { return std::bit_cast<std::int64_t>(record.sample_key); });
+  if (teacher_) {
+    batch.teacher.pixels = pixels(*teacher_, records);
+    add_tokens(*teacher_, records, batch.teacher);
+  }
+  if (student_) {
+    batch.student.pixels = share_pixels_ ? batch.teacher.pixels : pixels(*student_, records);
+    if (share_tokens_) {
+      batch.student.input_ids = batch.teacher.input_ids;
+      batch.student.attention_mask = batch.teacher.attention_mask;
+    } else {
+      add_tokens(*student_, records, batch.student);
+    }
+  }
+  if (options_.teacher_outputs != nullptr) batch.teacher_outputs = options_.teacher_outputs->rows(rows);
+  return batch;
+}
+
+at::Tensor BatchAssembler::pixels(const Tower& tower, std::span<const Record> records) const {
+  const auto& [spec, table] = tower;
+  const auto expected = static_cast<std::size_t>(3 * spec.height * spec.width);
+  auto result = empty({static_cast<std::int64_t>(records.size()), 3, spec.height, spec.width}, at::kFloat);
+  auto* out = result.mutable_data_ptr<float>();
+  for (const auto& record : records) {
+    const auto& rgb = record.pixels.at(static_cast<std::size_t>(spec.image_stream));
+    if (rgb.size() != expected) {
+      throw Error("sample {}: its picture has {} bytes, {} are expected for {}x{} RGB", record.id, rgb.size(), expected,
+                  spec.height, spec.width);
+    }
+    convert_pixels(rgb, table, spec.policy.bgr, out);
+    out += expected;
+  }
+  return result;
+}
+
+void BatchAssembler::add_tokens(const Tower& tower, std::span<const Record> records, ModelInput& input) const {
+  const auto tokens_of = [&](const Record& record) {
+    return record.tokens.at(static_cast<std::size_t>(tower.spec.token_stream));
+  };
+  std::size_t longest = 0;
+  for (const auto& record : records) {
+    if (tokens_of(record).empty())
+      throw Error("sample {}: its text has no tokens, not even the special ones", record.id);
+    longest = std::max(longest, tokens_of(record).size());
+  }
+  const std::vector<std::int64_t> shape{static_cast<std::int64_t>(records.size()), static_cast<std::int64_t>(longest)};
+  input.input_ids = empty(shape, at::kLong);
+  input.attention_mask = empty(shape, at::kBool);
+  auto* ids = input.input_ids.mutable_data_ptr<std::int64_t>();
+  auto* mask = input.attention_mask.mutable_data_ptr<bool>();
+  for (const auto& record : records) {
+    const auto tokens = tokens_of(record);
+    std::fill(std::copy(tokens.begin(), tokens.end(), ids), ids + longest, tower.spec.pad_id);
+    std::fill(std::fill_n(mask, tokens.size(), true), mask + longest, false);
+    ids += longest;
+    mask += longest;
+  }
+}
+
+std::vector<at::Tensor> BatchAssembler::labels(std::span<const Record> records) const {
+  const std::size_t tasks = records.front().labels.size();
+  std::vector<at::Tensor> result;
+  for (std::size_t task = 0; task < tasks; ++task) {
+    auto values = empty({static_cast<std::int64_t>(records.size())}, at::kLong);
+    auto* out = values.mutable_data_ptr<std::int64_t>();
+    for (const auto& record : records) {
+      if (record.labels.size() != tasks) {
+        throw Error("sample {}: it has {} labels, the sample before it {}", record.id, record.labels.size(), tasks);
+      }
+      *out++ = record.labels[task];
+    }
+    result.push_back(std::move(values));
+  }
+  return result;
+}
+
+at::Tensor BatchAssembler::empty(at::IntArrayRef shape, at::ScalarType type) const {
+  return at::empty(shape, at::TensorOptions(type).pinned_memory(options_.pin_memory));
+}
+
+}  // namespace mmkd

@@ -1,0 +1,115 @@
+#include "mmkd/train/optimizer.h"
+
+#include <fmt/ranges.h>
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "mmkd/base/error.h"
+
+namespace mmkd {
+namespace {
+
+void check_parameters(const std::vector<NamedTensor>& parameters) {
+  if (parameters.empty()) throw Error("optimizer: there are no parameters to train");
+  std::set<std::string> names;
+  for (const auto& [name, tensor] : parameters) {
+    if (!names.insert(name).second) throw Error("optimizer: two parameters have the name {}", name);
+    if (tensor.scalar_type() != at::kFloat) {
+      throw Error("optimizer: parameter {} has type {}; float32 is expected", name,
+                  c10::toString(tensor.scalar_type()));
+    }
+    if (tensor.device() != parameters.front().tensor.device()) {
+      throw Error("optimizer: parameter {} lies on {}, parameter {} on {}; all must be on one device", name,
+                  tensor.device().str(), parameters.front().name, parameters.front().tensor.device().str());
+    }
+  }
+}
+
+void restore(const std::map<std::string, at::Tensor>& state, const std::string& name, const at::Tensor& into) {
+  const auto found = state.find(name);
+  if (found == state.end()) throw Error("optimizer state: {} is missing; the checkpoint is of another model", name);
+  if (found->second.sizes() != into.sizes()) {
+    throw Error("optimizer state: {} has shape [{}], the model needs [{}]; the checkpoint is of another model", name,
+                fmt::join(found->second.sizes(), ", "), fmt::join(into.sizes(), ", "));
+  }
+  into.copy_(found->second);
+}
+
+}  // namespace
+
+AdamW::AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options)
+    : parameters_(std::move(parameters)), options_(options) {
+  check_parameters(parameters_);
+  const at::NoGradGuard no_grad;
+  for (const auto& [name, tensor] : parameters_) {
+    exp_avg_.push_back(at::zeros_like(tensor));
+    exp_avg_sq_.push_back(at::zeros_like(tensor));
+  }
+  step_ = at::zeros({}, parameters_.front().tensor.options().requires_grad(false));
+}
+
+std::vector<at::Tensor> AdamW::gradients() const {
+  std::vector<at::Tensor> gradients;
+  gradients.reserve(parameters_.size());
+  for (const auto& [name, tensor] : parameters_) {
+    if (!tensor.grad().defined()) throw Error("optimizer: parameter {} has no gradient; no loss depends on it", name);
+    gradients.push_back(tensor.grad());
+  }
+  return gradients;
+}
+
+at::Tensor AdamW::step(double learning_rate) {
+  const at::NoGradGuard no_grad;
+  auto grads = gradients();
+  at::Tensor norm;
+  std::optional<at::Tensor> divisor;
+  if (options_.clip_norm > 0) {
+    norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(grads)), 2);
+    // The kernels divide gradients by a scale as they read them, which spares clipping its own pass over memory. It is
+    // exactly 1 where nothing is to be clipped.
+    divisor = ((norm + 1e-6) / options_.clip_norm).clamp_min(1.0);
+  }
+  std::vector<at::Tensor> values;
+  values.reserve(parameters_.size());
+  for (const auto& parameter : parameters_) values.push_back(parameter.tensor);
+  step_.add_(1);
+  const std::vector<at::Tensor> steps(values.size(), step_);
+  at::_fused_adamw_(values, grads, exp_avg_, exp_avg_sq_, /*max_exp_avg_sqs=*/{}, steps, learning_rate,
+                    options_.betas[0], options_.betas[1], options_.weight_decay, options_.eps, /*amsgrad=*/false,
+                    /*maximize=*/false, divisor);
+  return norm;
+}
+
+void AdamW::zero_grad() {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> present;
+  for (const auto& parameter : parameters_) {
+    if (parameter.tensor.grad().defined()) present.push_back(parameter.tensor.grad());
+  }
+  if (!present.empty()) at::_foreach_zero_(present);
+}
+
+std::vector<NamedTensor> AdamW::state() const {
+  std::vector<NamedTensor> state{{"step", step_}};
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    state.push_back({"exp_avg." + parameters_[i].name, exp_avg_[i]});
+    state.push_back({"exp_avg_sq." + parameters_[i].name, exp_avg_sq_[i]});
+  }
+  return state;
+}
+
+void AdamW::load_state(const std::vector<NamedTensor>& state) {
+  const at::NoGradGuard no_grad;
+  std::map<std::string, at::Tensor> by_name;
+  for (const auto& [name, tensor] : state) by_name.emplace(name, tensor);
+  restore(by_name, "step", step_);
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    restore(by_name, "exp_avg." + parameters_[i].name, exp_avg_[i]);
+    restore(by_name, "exp_avg_sq." + parameters_[i].name, exp_avg_sq_[i]);
+  }
+}
+
+}  // namespace mmkd

@@ -1,0 +1,304 @@
+#include "mmkd/train/trainer.h"
+
+#include <ATen/Parallel.h>
+#include <torch/autograd.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "mmkd/base/error.h"
+#include "mmkd/base/log.h"
+#include "mmkd/base/signals.h"
+#include "mmkd/comm/agree.h"
+#include "mmkd/train/loader.h"
+#include "mmkd/train/precision.h"
+
+namespace mmkd {
+namespace {
+
+std::vector<NamedTensor> parameters_of(const MultimodalModel& model, const Objective& objective) {
+  std::vector<NamedTensor> parameters;
+  for (const auto& item : model.named_parameters()) parameters.push_back({"model." + item.key(), item.value()});
+  for (const auto& item : objective.named_parameters()) parameters.push_back({"objective." + item.key(), item.value()});
+  return parameters;
+}
+
+std::vector<at::Tensor> values(const std::vector<NamedTensor>& named) {
+  std::vector<at::Tensor> tensors;
+  tensors.reserve(named.size());
+  for (const auto& item : named) tensors.push_back(item.tensor);
+  return tensors;
+}
+
+/// Parameters and buffers under their own names, sharing the model's memory.
+std::vector<NamedTensor> weights_of(const MultimodalModel& model) {
+  std::vector<NamedTensor> weights;
+  for (const auto& item : model.named_parameters()) weights.push_back({item.key(), item.value().detach()});
+  for (const auto& item : model.named_buffers()) weights.push_back({item.key(), item.value().detach()});
+  return weights;
+}
+
+std::vector<NamedTensor> snapshot(const std::vector<NamedTensor>& named) {
+  std::vector<NamedTensor> copies;
+  copies.reserve(named.size());
+  for (const auto& item : named) copies.push_back({item.name, item.tensor.detach().to(at::kCPU, item.tensor.scalar_type(), false, true)});
+  return copies;
+}
+
+ModelInput slice(const ModelInput& input, std::int64_t begin, std::int64_t end) {
+  const auto cut = [&](const at::Tensor& tensor) { return tensor.defined() ? tensor.slice(0, begin, end) : tensor; };
+  return {cut(input.pixels), cut(input.input_ids), cut(input.attention_mask)};
+}
+
+/// Rows [begin, end) of this rank's part.
+Batch slice(const Batch& batch, std::int64_t begin, std::int64_t end) {
+  Batch part = batch;
+  part.teacher = slice(batch.teacher, begin, end);
+  part.student = slice(batch.student, begin, end);
+  for (auto& labels : part.labels) labels = labels.slice(0, begin, end);
+  part.sample_keys = batch.sample_keys.slice(0, begin, end);
+  if (part.teacher_outputs) {
+    auto& outputs = *part.teacher_outputs;
+    for (at::Tensor* tensor : {&outputs.img_raw, &outputs.txt_raw, &outputs.img_proj, &outputs.txt_proj}) *tensor = tensor->slice(0, begin, end);
+    for (auto& logits : outputs.logits) logits = logits.slice(0, begin, end);
+  }
+  return part;
+}
+
+const at::Tensor& find(const std::vector<NamedTensor>& named, const std::string& name) {
+  const auto found = std::find_if(named.begin(), named.end(), [&](const NamedTensor& item) { return item.name == name; });
+  if (found == named.end()) throw Error("the checkpoint lacks tensor '{}': it belongs to another model", name);
+  return found->tensor;
+}
+
+std::vector<NamedTensor> with_prefix(const std::vector<NamedTensor>& named, const std::string& prefix) {
+  std::vector<NamedTensor> chosen;
+  for (const auto& item : named) {
+    if (item.name.starts_with(prefix)) chosen.push_back({item.name.substr(prefix.size()), item.tensor});
+  }
+  return chosen;
+}
+
+}  // namespace
+
+Trainer::Trainer(const TrainerParts& parts, const TrainerSpec& spec, TrainerHooks hooks)
+    : parts_(parts),
+      spec_(spec),
+      hooks_(std::move(hooks)),
+      sampler_(parts.train.size(), spec.batch_size, parts.world.size(), parts.world.rank()),
+      optimizer_(parameters_of(parts.model, parts.objective), spec.optimizer),
+      loss_sums_(at::zeros({static_cast<std::int64_t>(parts.objective.term_names().size())}, at::TensorOptions(at::kDouble).device(parts.world.device()))) {
+  if (spec_.micro_batch_size > 0 && parts_.objective.relational()) {
+    throw UsageError("training.micro_batch_size: the loss compares samples with one another and so needs the whole batch at once; set it to 0");
+  }
+}
+
+Trainer::~Trainer() = default;
+
+ScheduleConfig Trainer::schedule() const {
+  const std::int64_t total = spec_.epochs * sampler_.steps_per_epoch();
+  return {.schedule = spec_.schedule, .peak_lr = spec_.peak_lr, .warmup_steps = warmup_steps(spec_.warmup_fraction, total), .total_steps = total};
+}
+
+TrainOutcome Trainer::run() {
+  // After resume(): the broadcast of the initial parameters inside is then a check, not a change.
+  sync_.emplace(parts_.world, values(parameters_of(parts_.model, parts_.objective)));
+  while (epoch_ < spec_.epochs) {
+    train_epoch();
+    finish_epoch();
+  }
+  sync_.reset();
+  return outcome_;
+}
+
+void Trainer::train_epoch() {
+  parts_.model.train();
+  parts_.objective.train();
+  auto options = parts_.assembler;
+  options.pin_memory = parts_.world.device().is_cuda();
+  BatchLoader loader(BatchAssembler(parts_.train, options),
+                     epoch_plans(sampler_, parts_.world.size(), spec_.seed, epoch_, step_in_epoch_), {.num_workers = spec_.num_workers});
+  while (auto batch = loader.next()) {
+    train_step(to_device(std::move(*batch), parts_.world.device()));
+    stop_if_asked();
+  }
+}
+
+void Trainer::train_step(Batch batch) {
+  optimizer_.zero_grad();
+  sync_->begin_step();
+  const auto global_count = batch.shares.global_count;
+  const std::int64_t rows = batch.labels.at(0).size(0);
+  const std::int64_t part = spec_.micro_batch_size > 0 ? spec_.micro_batch_size : rows;
+  for (std::int64_t begin = 0; begin < rows; begin += part) {
+    const bool last = begin + part >= rows;
+    backward_part(part >= rows ? batch : slice(batch, begin, std::min(begin + part, rows)), last);
+  }
+  last_lr_ = learning_rate(schedule(), step_);
+  optimizer_.step(last_lr_);
+  ++step_;
+  ++step_in_epoch_;
+  samples_ += global_count;
+  if (hooks_.on_step) {
+    hooks_.on_step({.epoch = epoch_ + 1,
+                    .epochs = spec_.epochs,
+                    .step = step_,
+                    .steps = spec_.epochs * sampler_.steps_per_epoch(),
+                    .samples = samples_,
+                    .learning_rate = last_lr_});
+  }
+}
+
+void Trainer::backward_part(const Batch& batch, bool last) {
+  const ModelInput& input = spec_.is_teacher ? batch.teacher : batch.student;
+  const nn::ForwardContext context{
+      .training = true, .seed = spec_.seed, .step = static_cast<std::uint64_t>(step_), .sample_keys = batch.sample_keys};
+  std::optional<TeacherOutputs> teacher = batch.teacher_outputs;
+  if (parts_.live_teacher != nullptr) teacher = teacher_outputs(batch);
+  ModelOutput output;
+  {
+    const AutocastGuard autocast(parts_.world.device().type(), spec_.precision);
+    output = parts_.model.forward(input, context);
+  }
+  auto value = parts_.objective.evaluate(output, teacher ? &*teacher : nullptr, batch.labels, batch.shares, parts_.world);
+  if (last) sync_->begin_last_backward();
+  value.total_for_backward.backward();
+  loss_sums_.add_(value.terms.to(at::kDouble), static_cast<double>(batch.shares.global_count));
+}
+
+TeacherOutputs Trainer::teacher_outputs(const Batch& batch) const {
+  const at::NoGradGuard no_grad;
+  const AutocastGuard autocast(parts_.world.device().type(), spec_.precision);
+  auto output = parts_.live_teacher->forward(batch.teacher, {});
+  return {output.img_raw, output.txt_raw, output.img_proj, output.txt_proj, std::move(output.logits)};
+}
+
+at::Tensor Trainer::all_loss_sums() const {
+  return parts_.world.all_gather(loss_sums_.unsqueeze(0)).to(at::kCPU);  // [W, terms]
+}
+
+void Trainer::finish_epoch() {
+  const at::Tensor means = all_loss_sums().sum(0) / static_cast<double>(parts_.train.size());
+  EpochRecord record{.epoch = epoch_ + 1, .learning_rate = last_lr_, .losses = {}, .dev = {}};
+  const auto& names = parts_.objective.term_names();
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const double mean = means[static_cast<std::int64_t>(i)].item<double>();
+    record.losses.emplace_back(i == 0 ? "train_loss" : "loss_" + names[i], mean);
+  }
+  // Every rank sees the same means, so every rank throws.
+  if (!std::isfinite(record.losses.front().second)) {
+    throw CollectiveError(ExitCode::failure,
+                          fmt::format("{}: the training loss of epoch {} is {}. Lower the learning rate or set training.clip_norm; the "
+                                      "checkpoint of the epoch before is kept.",
+                                      spec_.stage, epoch_ + 1, record.losses.front().second));
+  }
+  if (hooks_.evaluate_dev) {
+    parts_.model.eval();
+    record.dev = hooks_.evaluate_dev();
+  }
+  ++epoch_;
+  step_in_epoch_ = 0;
+  loss_sums_.zero_();
+  if (parts_.world.rank() == 0) {
+    outcome_.history.push_back(epoch_row(record));
+    const double score = record.dev.mean_f1();
+    if (hooks_.evaluate_dev && (outcome_.best_epoch == 0 || score > outcome_.best_score)) {
+      outcome_.best_epoch = epoch_;
+      outcome_.best_score = score;
+      outcome_.best = snapshot(weights_of(parts_.model));
+    }
+    if (hooks_.on_epoch) hooks_.on_epoch(record, outcome_.history);
+  }
+  save_checkpoint();
+}
+
+std::vector<NamedTensor> Trainer::live_state() const {
+  std::vector<NamedTensor> state;
+  for (const auto& item : weights_of(parts_.model)) state.push_back({"model." + item.name, item.tensor});
+  for (const auto& item : parts_.objective.named_parameters()) state.push_back({"objective." + item.key(), item.value().detach()});
+  for (const auto& item : optimizer_.state()) state.push_back({"optimizer." + item.name, item.tensor});
+  return state;
+}
+
+void Trainer::save_checkpoint() {
+  const at::Tensor sums = all_loss_sums();
+  on_rank_zero(parts_.world.mpi(), [&] {
+    TrainingState checkpoint;
+    checkpoint.step = step_;
+    checkpoint.state = {{"stage", spec_.stage},
+                        {"epoch", epoch_},
+                        {"step_in_epoch", step_in_epoch_},
+                        {"step", step_},
+                        {"world", parts_.world.size()},
+                        {"threads", at::get_num_threads()},
+                        {"learning_rate", last_lr_},
+                        {"history", outcome_.history},
+                        {"best_epoch", outcome_.best_epoch},
+                        {"best_score", outcome_.best_score}};
+    checkpoint.tensors = live_state();
+    for (const auto& item : outcome_.best) checkpoint.tensors.push_back({"best." + item.name, item.tensor});
+    checkpoint.tensors.push_back({"loss_sums", sums});
+    parts_.checkpoints->save(checkpoint);
+  });
+}
+
+void Trainer::stop_if_asked() {
+  const auto& mpi = parts_.world.mpi();
+  if (!mpi.any(stop_requested().has_value())) return;
+  save_checkpoint();
+  throw CollectiveError(ExitCode::interrupted,
+                        fmt::format("stopped by a signal in stage {} after step {} (epoch {}); a checkpoint is on disk, the same command "
+                                    "goes on from there",
+                                    spec_.stage, step_, epoch_ + 1));
+}
+
+void Trainer::resume() {
+  std::optional<TrainingState> checkpoint;
+  const std::string text = from_rank_zero(parts_.world.mpi(), [&]() -> std::string {
+    checkpoint = parts_.checkpoints->load_newest();
+    if (!checkpoint) return "";
+    for (const auto& item : live_state()) {
+      const auto& stored = find(checkpoint->tensors, item.name);
+      if (stored.sizes() != item.tensor.sizes()) throw Error("the checkpoint's tensor '{}' has another shape than the model's", item.name);
+      at::Tensor target = item.tensor;
+      const at::NoGradGuard no_grad;
+      target.copy_(stored);
+    }
+    return checkpoint->state.dump();
+  });
+  if (text.empty()) return;
+  const at::NoGradGuard no_grad;
+  for (const auto& item : live_state()) {
+    at::Tensor target = item.tensor;
+    parts_.world.broadcast(target, 0);
+  }
+  const auto state = nlohmann::ordered_json::parse(text);
+  epoch_ = state.at("epoch").get<std::int64_t>();
+  step_in_epoch_ = state.at("step_in_epoch").get<std::int64_t>();
+  step_ = state.at("step").get<std::int64_t>();
+  last_lr_ = state.at("learning_rate").get<double>();
+  outcome_.history = state.at("history").get<std::vector<nlohmann::ordered_json>>();
+  outcome_.best_epoch = state.at("best_epoch").get<std::int64_t>();
+  outcome_.best_score = state.at("best_score").get<double>();
+
+  const auto world = state.at("world").get<std::int64_t>();
+  const bool same_world = world == parts_.world.size();
+  at::Tensor sums = at::zeros({world, loss_sums_.size(0)}, at::TensorOptions(at::kDouble).device(parts_.world.device()));
+  if (parts_.world.rank() == 0) {
+    outcome_.best = snapshot(with_prefix(checkpoint->tensors, "best."));
+    sums.copy_(find(checkpoint->tensors, "loss_sums"));
+  }
+  parts_.world.broadcast(sums, 0);
+  if (same_world) {
+    loss_sums_.copy_(sums[parts_.world.rank()]);
+  } else if (parts_.world.rank() == 0) {
+    loss_sums_.copy_(sums.sum(0));
+  }
+  log::info("{}: going on from the checkpoint after step {} (epoch {}, step {} of the epoch)", spec_.stage, step_, epoch_ + 1, step_in_epoch_);
+  if (!same_world || state.at("threads").get<int>() != at::get_num_threads()) {
+    log::info("{}: the checkpoint was made with {} ranks of {} threads, this run has {} of {}: results agree to rounding, not bit for bit",
+              spec_.stage, world, state.at("threads").get<int>(), parts_.world.size(), at::get_num_threads());
+  }
+}
+
+}  // namespace mmkd

@@ -1,0 +1,178 @@
+#include "mmkd/train/optimizer.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <gtest/gtest.h>
+#include <torch/autograd.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "mmkd/base/error.h"
+
+namespace mmkd {
+namespace {
+
+/// Two parameters with gradients that depend on the step only.
+struct Problem {
+  std::vector<NamedTensor> parameters;
+  Problem() {
+    auto random = at::detail::createCPUGenerator(5);
+    parameters.push_back({"layer.weight", at::randn({3, 17}, random).requires_grad_(true)});
+    parameters.push_back({"layer.bias", at::randn({5}, random).requires_grad_(true)});
+  }
+  void set_gradients(std::uint64_t step) {
+    auto random = at::detail::createCPUGenerator(1000 + step);
+    for (auto& [name, tensor] : parameters) tensor.mutable_grad() = at::randn(tensor.sizes(), random);
+  }
+  void run(AdamW& optimizer, std::uint64_t first, std::uint64_t last) {
+    for (std::uint64_t step = first; step < last; ++step) {
+      set_gradients(step);
+      optimizer.step(1e-2);
+    }
+  }
+  std::vector<at::Tensor> values() const {
+    std::vector<at::Tensor> values;
+    for (const auto& parameter : parameters) values.push_back(parameter.tensor.detach().clone());
+    return values;
+  }
+};
+
+void expect_equal(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(at::equal(a[i], b[i])) << i;
+}
+
+std::vector<NamedTensor> copy_of(const std::vector<NamedTensor>& state) {
+  std::vector<NamedTensor> copy;
+  for (const auto& [name, tensor] : state) copy.push_back({name, tensor.clone()});
+  return copy;
+}
+
+at::Tensor parameter(std::vector<float> values, std::vector<float> gradient) {
+  auto tensor = at::tensor(values).requires_grad_(true);
+  tensor.mutable_grad() = at::tensor(gradient);
+  return tensor;
+}
+
+TEST(AdamW, FirstStepMovesByTheRateAgainstTheGradientAfterDecay) {
+  // m̂ = g and v̂ = g² in the first step: p(1 − lr·wd) − lr·sign(g)
+  const auto p = parameter({1.0F, -2.0F}, {0.5F, -3.0F});
+  AdamW optimizer({{"p", p}}, {.weight_decay = 0.1});
+  EXPECT_FALSE(optimizer.step(0.01).defined());
+  EXPECT_NEAR(p[0].item<double>(), 1.0 * (1 - 0.001) - 0.01, 1e-6);
+  EXPECT_NEAR(p[1].item<double>(), -2.0 * (1 - 0.001) + 0.01, 1e-6);
+}
+
+TEST(AdamW, DecaysParametersWithZeroGradient) {
+  const auto p = parameter({4.0F}, {0.0F});
+  AdamW optimizer({{"p", p}}, {.weight_decay = 0.5});
+  optimizer.step(0.1);
+  EXPECT_NEAR(p[0].item<double>(), 4.0 * 0.95, 1e-6);
+}
+
+TEST(AdamW, WithRateZeroChangesNothing) {
+  Problem problem;
+  AdamW optimizer(problem.parameters, {});
+  const auto before = problem.values();
+  problem.set_gradients(0);
+  optimizer.step(0.0);
+  expect_equal(problem.values(), before);
+}
+
+TEST(AdamW, ReturnsTheGlobalNormBeforeClipping) {
+  AdamW optimizer({{"a", parameter({0, 0}, {3, 0})}, {"b", parameter({0}, {-4})}}, {.clip_norm = 1.0});
+  EXPECT_FLOAT_EQ(optimizer.step(0.1).item<float>(), 5.0F);
+}
+
+TEST(AdamW, ClipsAllGradientsByOneFactor) {
+  const auto a = parameter({0, 0}, {3, 0}), b = parameter({0}, {-4});
+  AdamW optimizer({{"a", a}, {"b", b}}, {.clip_norm = 1.0});
+  optimizer.step(0.1);
+  for (const auto& [name, tensor] : optimizer.state()) {  // exp_avg = (1 − beta1) · clipped gradient
+    if (name == "exp_avg.a") EXPECT_NEAR(tensor[0].item<double>(), 0.1 * 0.6, 1e-6);
+    if (name == "exp_avg.b") EXPECT_NEAR(tensor[0].item<double>(), -0.1 * 0.8, 1e-6);
+  }
+}
+
+TEST(AdamW, ClippingThatIsNotNeededChangesNoBit) {
+  Problem plain, clipped;
+  AdamW without(plain.parameters, {}), with(clipped.parameters, {.clip_norm = 1e6});
+  plain.run(without, 0, 3);
+  clipped.run(with, 0, 3);
+  expect_equal(clipped.values(), plain.values());
+}
+
+TEST(AdamW, ContinuesBitForBitFromASavedState) {
+  Problem uninterrupted;
+  AdamW optimizer(uninterrupted.parameters, {.clip_norm = 1.0});
+  uninterrupted.run(optimizer, 0, 3);
+  const auto state = copy_of(optimizer.state());
+  const auto values = uninterrupted.values();
+  uninterrupted.run(optimizer, 3, 7);
+
+  Problem resumed;
+  AdamW restored(resumed.parameters, {.clip_norm = 1.0});
+  {
+    const at::NoGradGuard no_grad;
+    for (std::size_t i = 0; i < values.size(); ++i) resumed.parameters[i].tensor.copy_(values[i]);
+  }
+  auto shuffled = state;
+  std::reverse(shuffled.begin(), shuffled.end());
+  shuffled.push_back({"model.something_else", at::zeros({1})});
+  restored.load_state(shuffled);
+  resumed.run(restored, 3, 7);
+  expect_equal(resumed.values(), uninterrupted.values());
+}
+
+TEST(AdamW, NamesItsStateAfterTheParameters) {
+  Problem problem;
+  std::vector<std::string> names;
+  for (const auto& entry : AdamW(problem.parameters, {}).state()) names.push_back(entry.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"step", "exp_avg.layer.weight", "exp_avg_sq.layer.weight",
+                                             "exp_avg.layer.bias", "exp_avg_sq.layer.bias"}));
+}
+
+TEST(AdamW, RefusesAStateOfAnotherModel) {
+  Problem problem;
+  AdamW optimizer(problem.parameters, {});
+  auto missing = copy_of(optimizer.state());
+  missing.pop_back();
+  EXPECT_THROW(optimizer.load_state(missing), Error);
+  auto reshaped = copy_of(optimizer.state());
+  reshaped.back().tensor = at::zeros({6});
+  EXPECT_THROW(optimizer.load_state(reshaped), Error);
+}
+
+TEST(AdamW, ZerosGradientsInPlace) {
+  Problem problem;
+  AdamW optimizer(problem.parameters, {});
+  optimizer.zero_grad();  // nothing there yet
+  problem.set_gradients(0);
+  const auto* address = problem.parameters[0].tensor.grad().const_data_ptr();
+  optimizer.zero_grad();
+  EXPECT_EQ(problem.parameters[0].tensor.grad().const_data_ptr(), address);
+  EXPECT_EQ(problem.parameters[0].tensor.grad().abs().max().item<double>(), 0.0);
+}
+
+TEST(AdamW, NamesAParameterWithoutGradient) {
+  Problem problem;
+  AdamW optimizer(problem.parameters, {});
+  problem.set_gradients(0);
+  problem.parameters[1].tensor.mutable_grad() = at::Tensor();
+  try {
+    optimizer.step(0.1);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("layer.bias"), std::string::npos) << error.what();
+  }
+}
+
+TEST(AdamW, RefusesParametersThatItCannotKeepApartOrTrain) {
+  const auto p = at::zeros({2});
+  EXPECT_THROW(AdamW({}, {}), Error);
+  EXPECT_THROW(AdamW({{"p", p}, {"p", at::zeros({2})}}, {}), Error);
+  EXPECT_THROW(AdamW({{"p", p.to(at::kBFloat16)}}, {}), Error);
+}
+
+}  // namespace
+}  // namespace mmkd
