@@ -51,7 +51,7 @@ StageArtifact test_stage(Job& job, const StageArtifact& pack, const std::optiona
                          const std::optional<StageArtifact>& student);
 
 /// Rank 0: the towers of the best student as Hugging Face folders, `<folder>/vision` and `<folder>/text`.
-void export_towers(const Job& job, const StageArtifact& student, const fs::path& folder);
+void export_towers(const Job& job, const StageArtifact& student, const std::filesystem::path& folder);
 
 /// Rank 0: weights, metrics, results.json, … into logging.log_dir.
 void write_artifacts(const Job& job, const std::optional<StageArtifact>& teacher, const std::optional<StageArtifact>& student,
