@@ -30,21 +30,21 @@ bool inside(std::size_t shape, double x, double y) {
 }
 
 std::string picture(std::size_t shape, KeyedRng& rng) {
-  const double centre_x = 22 + 20 * rng.uniform();
-  const double centre_y = 22 + 20 * rng.uniform();
-  const double size = 11 + 8 * rng.uniform();
+  const double centre_x = 27 + 10 * rng.uniform();
+  const double centre_y = 27 + 10 * rng.uniform();
+  const double size = 16 + 6 * rng.uniform();
   std::array<double, 3> ground{};
   std::array<double, 3> mark{};
   for (std::size_t c = 0; c < 3; ++c) {
-    ground[c] = 60 + 80 * rng.uniform();
-    mark[c] = ground[c] + (rng.below(2) == 0 ? -55 : 55);
+    ground[c] = 50 + 50 * rng.uniform();
+    mark[c] = ground[c] + 90;
   }
   cv::Mat image(kSize, kSize, CV_8UC3);
   for (int y = 0; y < kSize; ++y) {
     for (int x = 0; x < kSize; ++x) {
       const bool marked = inside(shape, (x - centre_x) / size, (y - centre_y) / size);
       for (int c = 0; c < 3; ++c) {
-        const double level = (marked ? mark : ground)[static_cast<std::size_t>(c)] + 12 * rng.normal();
+        const double level = (marked ? mark : ground)[static_cast<std::size_t>(c)] + 8 * rng.normal();
         image.at<cv::Vec3b>(y, x)[c] = static_cast<unsigned char>(std::clamp(level, 0.0, 255.0));
       }
     }
@@ -84,11 +84,14 @@ void write_split(const fs::path& folder, Split split, std::uint64_t samples) {
 
 void write_demo_data(const fs::path& folder) {
   if (fs::exists(folder / "train.jsonl")) return;
+  if (fs::exists(folder) && !(fs::is_directory(folder) && fs::is_empty(folder))) {
+    throw UsageError("{}: exists and is no demo data set; name a folder that is new or empty", folder.string());
+  }
   AtomicFolder building(folder);
   write_split(building.path(), Split::train, 600);
   write_split(building.path(), Split::dev, 150);
   write_split(building.path(), Split::test, 150);
-  std::move(building).commit(fs::exists(folder));
+  std::move(building).commit();
 }
 
 }  // namespace mmkd

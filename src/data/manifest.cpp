@@ -103,7 +103,7 @@ Manifest read_manifest(const fs::path& folder) {
   const std::string text = read_file(path, std::uint64_t{1} << 30);
   const auto damaged = [&] { return Error("{}: is damaged (its checksum does not fit); {}", path.string(), advice); };
   try {
-    auto json = Json::parse(text);
+    auto json = Json::parse(text, nullptr, false);  // its own messages quote bytes that may be no UTF-8
     if (!json.is_object()) throw Error("{}: is no JSON object; {}", path.string(), advice);
     if (json.value("format", "") != kFormat) throw Error("{}: is no manifest of packed data", path.string());
     if (json.value("version", 0) != kVersion) {

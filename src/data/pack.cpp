@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <tuple>
 
 #include "manifest.h"
 #include "mmkd/base/error.h"
@@ -124,7 +125,7 @@ class ShardBuilder {
         const auto& sample = sample_of(task, i);
         try {
           fill(data, task, i);
-        } catch (const Error& e) {
+        } catch (const std::exception& e) {
           const std::lock_guard lock(mutex);
           bad.push_back({task.split, sample.id, sample.where, e.what()});
         }
@@ -252,6 +253,8 @@ std::vector<BadSample> build_shards(const MpiSession& mpi, const ShardBuilder& b
     const auto bad = bad_from_json(part);
     all.insert(all.end(), bad.begin(), bad.end());
   }
+  // In the order of split and id, whichever thread or rank met them first: the manifest names them.
+  std::sort(all.begin(), all.end(), [](const BadSample& a, const BadSample& b) { return std::tie(a.split, a.id) < std::tie(b.split, b.id); });
   return all;
 }
 

@@ -69,19 +69,22 @@ Objective::Objective(const ObjectiveSpec& spec, std::uint64_t seed)
   if (!uses(Term::mse, Term::crd, Term::mmd)) return;
   proj_img_ = register_module("proj_img", std::make_shared<nn::Linear>(spec.teacher_img_width, spec.student_width));
   proj_txt_ = register_module("proj_txt", std::make_shared<nn::Linear>(spec.teacher_txt_width, spec.student_width));
-  nn::initialize(named_weights(), seed);
+  // Initial values are keyed by name, and models have a proj_txt too.
+  nn::initialize(weights_with("objective."), seed);
 }
 
 bool Objective::compares_features() const { return relational() || uses(Term::mse); }
 
 bool Objective::relational() const { return uses(Term::crd, Term::rkd_distance, Term::rkd_angle, Term::mmd); }
 
-std::vector<nn::WeightEntry> Objective::named_weights() const {
+std::vector<nn::WeightEntry> Objective::weights_with(const std::string& prefix) const {
   std::vector<nn::WeightEntry> weights;
-  if (proj_img_) proj_img_->collect_weights("proj_img.", nn::InitScheme::torch(), weights);
-  if (proj_txt_) proj_txt_->collect_weights("proj_txt.", nn::InitScheme::torch(), weights);
+  if (proj_img_) proj_img_->collect_weights(prefix + "proj_img.", nn::InitScheme::torch(), weights);
+  if (proj_txt_) proj_txt_->collect_weights(prefix + "proj_txt.", nn::InitScheme::torch(), weights);
   return weights;
 }
+
+std::vector<nn::WeightEntry> Objective::named_weights() const { return weights_with(""); }
 
 void Objective::check_batch(const ModelOutput& student, std::span<const at::Tensor> labels, const BatchShares& shares,
                             const World& world) const {

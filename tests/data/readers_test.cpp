@@ -85,7 +85,7 @@ TEST_F(MedPix, ListsAllBadRowsOfAFile) {
                                                     "\n"
                                                     R"({"image": "b", "Type": "CT"})"
                                                     "\n"
-                                                    R"({"image": "../b", "Type": "CT", "Location Category": "Head"})"
+                                                    R"({"image": "../../b", "Type": "CT", "Location Category": "Head"})"
                                                     "\nno JSON\n"
                                                     R"({"image": "c", "Type": " ", "Location Category": "Head"})"
                                                     "\n");
@@ -93,6 +93,7 @@ TEST_F(MedPix, ListsAllBadRowsOfAFile) {
   expect_contains(text, "5 bad rows");
   expect_contains(text, ":2: sample id 'a' occurs twice");
   expect_contains(text, ":3: there is no key 'Location Category'");
+  expect_contains(text, ":4: image path 'images/../../b.png' is not below the data folder");
   expect_contains(text, ":5: ");
   expect_contains(text, ":6: the label of task 'modality' (column 'Type') is empty");
 }

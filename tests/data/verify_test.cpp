@@ -25,7 +25,7 @@ class DamagedPack : public ::testing::Test {
 
   static fs::path sound() {
     static const SmallSet set;
-    static const fs::path folder = [] { return pack(set.config, mpi).folder; }();
+    static const fs::path folder = [] { return test::pack_alone(set.config).folder; }();
     return folder;
   }
 

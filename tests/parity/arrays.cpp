@@ -1,5 +1,7 @@
 #include "tests/parity/arrays.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cstring>
 

@@ -89,8 +89,12 @@ TEST(AdamW, ClipsAllGradientsByOneFactor) {
   AdamW optimizer({{"a", a}, {"b", b}}, {.clip_norm = 1.0});
   optimizer.step(0.1);
   for (const auto& [name, tensor] : optimizer.state()) {  // exp_avg = (1 − beta1) · clipped gradient
-    if (name == "exp_avg.a") EXPECT_NEAR(tensor[0].item<double>(), 0.1 * 0.6, 1e-6);
-    if (name == "exp_avg.b") EXPECT_NEAR(tensor[0].item<double>(), -0.1 * 0.8, 1e-6);
+    if (name == "exp_avg.a") {
+      EXPECT_NEAR(tensor[0].item<double>(), 0.1 * 0.6, 1e-6);
+    }
+    if (name == "exp_avg.b") {
+      EXPECT_NEAR(tensor[0].item<double>(), -0.1 * 0.8, 1e-6);
+    }
   }
 }
 

@@ -88,6 +88,7 @@ class Objective : public torch::nn::Module {
   template <class... Terms>
   bool uses(Terms... terms) const;
   bool compares_features() const;
+  std::vector<nn::WeightEntry> weights_with(const std::string& prefix) const;
   void check_batch(const ModelOutput& student, std::span<const at::Tensor> labels, const BatchShares& shares,
                    const World& world) const;
   void check_teacher(const ModelOutput& student, const TeacherOutputs* teacher) const;
