@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <fstream>
 #include <opencv2/imgcodecs.hpp>
 
 #include "mmkd/base/error.h"
@@ -61,15 +62,16 @@ const char* pick(const std::array<const char*, n>& words, KeyedRng& rng) {
 
 void write_split(const fs::path& folder, Split split, std::uint64_t samples) {
   std::string table;
+  make_folder(folder / "images");
   for (std::uint64_t i = 0; i < samples; ++i) {
     KeyedRng rng(1, RngPurpose::demo, {static_cast<std::uint64_t>(split), i});
     const auto shape = rng.below(kShapes.size());
     const auto site = rng.below(kSites.size());
     const std::string id = fmt::format("{}-{:04}", name(split), i);
     const std::string image = "images/" + id + ".png";
-    AtomicFile file(folder / image);
-    file.write(picture(shape, rng));
-    std::move(file).commit();
+    // The folder around it is flushed and renamed as a whole.
+    std::ofstream file(folder / image, std::ios::binary);
+    if (!(file << picture(shape, rng)).flush()) throw Error("{}: cannot be written", (folder / image).string());
     const nlohmann::ordered_json row{{"id", id},
                                      {"image", image},
                                      {"text", fmt::format("{} {}, {}", pick(kOpenings, rng), kSites[site], pick(kEndings, rng))},

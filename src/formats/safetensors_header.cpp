@@ -38,6 +38,15 @@ std::uint64_t little_endian_u64(std::span<const std::byte> bytes) {
   return value;
 }
 
+/// Names and JSON of a damaged file can be megabytes long: what of them an error shows. Never cuts a UTF-8 sequence.
+std::string shortened(std::string_view text) {
+  constexpr std::size_t kShown = 300;
+  if (text.size() <= kShown) return std::string(text);
+  std::size_t end = kShown;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return std::string(text.substr(0, end)) + "…";
+}
+
 /// Reads the header's JSON as a stream, so that anything but the one known structure ends the parse at once: deep
 /// nesting or huge lists of other things never take memory, and duplicate names are seen.
 class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
@@ -142,7 +151,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   static constexpr std::size_t kMaxDimensions = 64;
 
   [[noreturn]] void fail(const std::string& what) const {
-    throw Error("{}: no valid safetensors header: {}", file_, what);
+    throw Error("{}: no valid safetensors header: {}", file_, shortened(what));
   }
   [[noreturn]] void unexpected(const std::string& what) const {
     fail(place_ == Place::start ? fmt::format("{} where the object of tensors starts", what)
@@ -214,17 +223,17 @@ void check_layout(SafetensorsHeader& header, std::uint64_t data_begin, std::uint
   std::uint64_t expected = 0;
   for (auto [tensor, entry] : by_offset) {
     if (entry->begin != expected) {
-      throw Error("{}: tensor '{}' starts at data byte {}, the one before it ends at {}: {}", file, *tensor,
+      throw Error("{}: tensor '{}' starts at data byte {}, the one before it ends at {}: {}", file, shortened(*tensor),
                   entry->begin, expected, entry->begin > expected ? "there is a hole" : "they overlap");
     }
     if (entry->end < entry->begin || entry->end > data_size) {
       throw Error("{}: tensor '{}' takes the data bytes {} to {}, the file holds {}; it is truncated or damaged", file,
-                  *tensor, entry->begin, entry->end, data_size);
+                  shortened(*tensor), entry->begin, entry->end, data_size);
     }
     const auto bytes = byte_count(entry->dtype, entry->shape);
     if (!bytes || *bytes != entry->end - entry->begin) {
-      throw Error("{}: tensor '{}' of type {} and shape [{}] does not fill the {} bytes it is given", file, *tensor,
-                  name(entry->dtype), fmt::join(entry->shape, ", "), entry->end - entry->begin);
+      throw Error("{}: tensor '{}' of type {} and shape [{}] does not fill the {} bytes it is given", file,
+                  shortened(*tensor), name(entry->dtype), fmt::join(entry->shape, ", "), entry->end - entry->begin);
     }
     expected = entry->end;
     entry->begin += data_begin;

@@ -175,6 +175,16 @@ TEST(SafetensorsHeader, RefusesWhatIsNoJsonObject) {
   EXPECT_ERROR_ABOUT("NUL byte", std::string("{}\0junk", 7), "");
 }
 
+TEST(SafetensorsHeader, KeepsErrorsShortWhereNamesAreLong) {
+  const std::string name(1'000'000, 'n');
+  for (const std::string& header :
+       {"{\"" + name + "\":5}", "{\"" + name, "{\"" + name + R"(":{"dtype":"U8","shape":[3],"data_offsets":[0,8]}})"}) {
+    const std::string message = error_of(header, kEightBytes);
+    EXPECT_NE(message, "");
+    EXPECT_LT(message.size(), 1000u);
+  }
+}
+
 TEST(SafetensorsHeader, RefusesDeepNestingWithoutUsingMemory) {
   EXPECT_NE(error_of("{\"a\":" + std::string(1'000'000, '['), ""), "");
   std::string objects = "{";

@@ -1,17 +1,27 @@
 """Reads what write_weights wrote with torch, safetensors and transformers, and compares."""
+import importlib.util
 import json
 import sys
 from pathlib import Path
 
-try:
-    import torch
-    from PIL import Image
-    from safetensors import safe_open
-    from safetensors.torch import load_file
-    from transformers import AutoConfig, AutoTokenizer, BertModel, DeiTModel, DistilBertModel, ViTImageProcessorPil, ViTModel
-except ImportError as error:
-    print(f"skipped: {error}")
-    sys.exit(0)
+for package in ("torch", "safetensors", "transformers", "PIL"):
+    if importlib.util.find_spec(package) is None:
+        print(f"skipped: this Python has no {package}")
+        sys.exit(0)
+
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    BertModel,
+    DeiTModel,
+    DistilBertModel,
+    ViTImageProcessorPil,
+    ViTModel,
+)
 
 TOLERANCE = 1e-5
 
