@@ -40,6 +40,8 @@ function(mmkd_folder layer folder)
     target_compile_definitions(test_${folder} PRIVATE MMKD_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
     if(layer STREQUAL "learn")
       target_precompile_headers(test_${folder} REUSE_FROM mmkd_torch_pch)
+    elseif(NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
+      target_compile_options(test_${folder} PRIVATE -O1)  # half the compile time, and tests are not what has to be fast
     endif()
     include(GoogleTest)
     gtest_discover_tests(test_${folder} TEST_PREFIX "${folder}." DISCOVERY_MODE PRE_TEST PROPERTIES LABELS unit TIMEOUT 600)

@@ -11,6 +11,7 @@
 #include "mmkd/comm/agree.h"
 #include "mmkd/config/load.h"
 #include "mmkd/data/pack.h"
+#include "mmkd/version.h"
 
 namespace {
 
@@ -50,7 +51,10 @@ int guarded(const MpiSession& mpi, const Work& work) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Packs a data set into sharded, checksummed HDF5:  mmkd-pack CONFIG\nUnder mpirun the ranks share the work; the result is the same.");
+  CLI::App app(
+      "Packs a data set into sharded, checksummed HDF5:  mmkd-pack CONFIG\nUnder mpirun the ranks share the work; the "
+      "result is the same.");
+  app.set_version_flag("--version", std::string("mmkd ") + mmkd::kVersion);
   std::string config;
   std::string folder;
   std::vector<std::string> overrides;
@@ -59,7 +63,8 @@ int main(int argc, char** argv) {
   auto* verify_command = app.add_subcommand("verify", "Read every byte and record again; exit 1 if anything is wrong");
   auto* info_command = app.add_subcommand("info", "Counts, classes, sizes of a packed set");
   auto* demo_command = app.add_subcommand("demo-data", "Write a small generated data set");
-  for (auto* command : {verify_command, info_command, demo_command}) command->add_option("folder", folder, "Folder")->required();
+  for (auto* command : {verify_command, info_command, demo_command})
+    command->add_option("folder", folder, "Folder")->required();
   app.require_subcommand(0, 1);
   try {
     app.parse(argc, argv);
@@ -67,7 +72,8 @@ int main(int argc, char** argv) {
     return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::usage);
   }
   const MpiSession mpi;
-  log::configure(mpi.rank() == 0 ? log::Level::info : log::Level::error, mpi.size() > 1 ? fmt::format("rank {}", mpi.rank()) : "");
+  log::configure(mpi.rank() == 0 ? log::Level::info : log::Level::error,
+                 mpi.size() > 1 ? fmt::format("rank {}", mpi.rank()) : "");
   install_stop_handlers();
   return guarded(mpi, [&] {
     if (verify_command->parsed()) return verify(folder);

@@ -15,14 +15,17 @@
 namespace mmkd {
 namespace {
 
+constexpr const char* kTemporarySuffix = ".tmp";
+
 std::string reason(int error_number) { return std::strerror(error_number); }
 
 /// A name beside `path` that no other process or thread uses.
 fs::path unique_beside(const fs::path& path) {
   static std::atomic<unsigned> counter{0};
-  struct timespec now{};
+  struct timespec now {};
   clock_gettime(CLOCK_REALTIME, &now);
-  return fs::path(fmt::format("{}.{}-{:x}-{}.tmp", path.string(), ::getpid(), static_cast<std::uint64_t>(now.tv_nsec), counter++));
+  return fs::path(fmt::format("{}.{}-{:x}-{}{}", path.string(), ::getpid(), static_cast<std::uint64_t>(now.tv_nsec),
+                              counter++, kTemporarySuffix));
 }
 
 void write_fully(int fd, std::string_view bytes, const fs::path& path) {
@@ -65,7 +68,7 @@ void rename_or_throw(const fs::path& from, const fs::path& to) {
 
 std::string read_file(const fs::path& path, std::uint64_t limit) {
   const Descriptor file(path, O_RDONLY);
-  struct stat status{};
+  struct stat status {};
   if (::fstat(file.get(), &status) != 0) throw Error("{}: cannot be examined: {}", path.string(), reason(errno));
   if (S_ISDIR(status.st_mode)) throw Error("{}: is a folder, a file is needed", path.string());
   const auto size = static_cast<std::uint64_t>(status.st_size);
@@ -176,6 +179,16 @@ bool AtomicFolder::commit(bool replace) && {
   committed_ = true;
   fsync_folder(final_.has_parent_path() ? final_.parent_path() : fs::path("."));
   return true;
+}
+
+void remove_stale_temporaries(const fs::path& folder, std::chrono::hours older_than) {
+  std::error_code ignored;
+  const auto limit = fs::file_time_type::clock::now() - older_than;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (entry.path().extension() != kTemporarySuffix) continue;
+    const auto written = entry.last_write_time(ignored);
+    if (!ignored && written < limit) fs::remove_all(entry.path(), ignored);
+  }
 }
 
 std::uint64_t free_bytes(const fs::path& path) {

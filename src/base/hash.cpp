@@ -30,7 +30,8 @@ Sha256::Sha256(Sha256&&) noexcept = default;
 Sha256& Sha256::operator=(Sha256&&) noexcept = default;
 
 Sha256& Sha256::update(std::span<const std::byte> bytes) {
-  if (EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()) != 1) throw Error("OpenSSL could not update a SHA-256 digest");
+  if (EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()) != 1)
+    throw Error("OpenSSL could not update a SHA-256 digest");
   return *this;
 }
 
@@ -38,7 +39,8 @@ Sha256& Sha256::update(std::string_view text) { return update(std::as_bytes(std:
 
 std::string Sha256::hex() && {
   std::array<unsigned char, 32> digest{};
-  if (EVP_DigestFinal_ex(state_->context, digest.data(), nullptr) != 1) throw Error("OpenSSL could not finish a SHA-256 digest");
+  if (EVP_DigestFinal_ex(state_->context, digest.data(), nullptr) != 1)
+    throw Error("OpenSSL could not finish a SHA-256 digest");
   std::string out;
   out.reserve(64);
   for (const auto byte : digest) fmt::format_to(std::back_inserter(out), "{:02x}", byte);

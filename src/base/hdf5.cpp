@@ -6,10 +6,14 @@ namespace {
 std::string class_name(hid_t type) {
   const auto size = H5Tget_size(type);
   switch (H5Tget_class(type)) {
-    case H5T_INTEGER: return fmt::format("{}int{}", H5Tget_sign(type) == H5T_SGN_NONE ? "u" : "", size * 8);
-    case H5T_FLOAT: return fmt::format("float{}", size * 8);
-    case H5T_STRING: return "string";
-    default: return "another type";
+    case H5T_INTEGER:
+      return fmt::format("{}int{}", H5Tget_sign(type) == H5T_SGN_NONE ? "u" : "", size * 8);
+    case H5T_FLOAT:
+      return fmt::format("float{}", size * 8);
+    case H5T_STRING:
+      return "string";
+    default:
+      return "another type";
   }
 }
 
@@ -35,7 +39,9 @@ File create_file(const std::filesystem::path& path) {
   require(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_V110), "HDF5: format bounds cannot be set");
   require(H5Pset_alignment(access.get(), 1, 4096), "HDF5: alignment cannot be set");
   File file(H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation.get(), access.get()));
-  if (!file) throw Error("{}: the HDF5 file cannot be created (does it exist already, or is the folder not writable?)", path.string());
+  if (!file)
+    throw Error("{}: the HDF5 file cannot be created (does it exist already, or is the folder not writable?)",
+                path.string());
   return file;
 }
 
@@ -79,7 +85,8 @@ std::vector<hsize_t> shape(const Dataset& dataset) {
   const int rank = H5Sget_simple_extent_ndims(space.get());
   if (rank < 0) throw Error("HDF5: a dataset's shape cannot be read");
   std::vector<hsize_t> dims(static_cast<std::size_t>(rank));
-  if (rank > 0) require(H5Sget_simple_extent_dims(space.get(), dims.data(), nullptr), "HDF5: a dataset's shape cannot be read");
+  if (rank > 0)
+    require(H5Sget_simple_extent_dims(space.get(), dims.data(), nullptr), "HDF5: a dataset's shape cannot be read");
   return dims;
 }
 
@@ -90,17 +97,20 @@ std::uint64_t data_offset(const Dataset& dataset, const std::string& what) {
 }
 
 void write_all(const Dataset& dataset, hid_t memory_type, const void* data, const std::string& what) {
-  require(H5Dwrite(dataset.get(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data), what + ": HDF5 could not write it (is the disk full?)");
+  require(H5Dwrite(dataset.get(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data),
+          what + ": HDF5 could not write it (is the disk full?)");
 }
 
 void read_all(const Dataset& dataset, hid_t memory_type, void* data, const std::string& what) {
-  require(H5Dread(dataset.get(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data), what + ": HDF5 could not read it (truncated or damaged file?)");
+  require(H5Dread(dataset.get(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data),
+          what + ": HDF5 could not read it (truncated or damaged file?)");
 }
 
 void write_attribute(const File& file, const std::string& name, std::uint64_t value) {
   const Space space(H5Screate(H5S_SCALAR));
   const Attribute attribute(H5Acreate2(file.get(), name.c_str(), H5T_STD_U64LE, space.get(), H5P_DEFAULT, H5P_DEFAULT));
-  if (!attribute || H5Awrite(attribute.get(), H5T_NATIVE_UINT64, &value) < 0) throw Error("attribute {}: HDF5 could not write it", name);
+  if (!attribute || H5Awrite(attribute.get(), H5T_NATIVE_UINT64, &value) < 0)
+    throw Error("attribute {}: HDF5 could not write it", name);
 }
 
 void write_attribute(const File& file, const std::string& name, const std::string& value) {
@@ -110,7 +120,8 @@ void write_attribute(const File& file, const std::string& name, const std::strin
   const Space space(H5Screate(H5S_SCALAR));
   const Attribute attribute(H5Acreate2(file.get(), name.c_str(), type.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT));
   const char* data = value.empty() ? "\0" : value.data();
-  if (!attribute || H5Awrite(attribute.get(), type.get(), data) < 0) throw Error("attribute {}: HDF5 could not write it", name);
+  if (!attribute || H5Awrite(attribute.get(), type.get(), data) < 0)
+    throw Error("attribute {}: HDF5 could not write it", name);
 }
 
 std::uint64_t read_u64_attribute(const File& file, const std::string& name, const std::string& file_name) {
@@ -136,7 +147,8 @@ std::string read_string_attribute(const File& file, const std::string& name, con
     throw Error("{}: attribute '{}' is no text", file_name, name);
   }
   std::string value(H5Tget_size(type.get()), '\0');
-  if (H5Aread(attribute.get(), type.get(), value.data()) < 0) throw Error("{}: attribute '{}' cannot be read", file_name, name);
+  if (H5Aread(attribute.get(), type.get(), value.data()) < 0)
+    throw Error("{}: attribute '{}' cannot be read", file_name, name);
   const auto end = value.find('\0');
   if (end != std::string::npos) value.resize(end);
   return value;

@@ -15,7 +15,7 @@ namespace mmkd {
 MappedFile::MappedFile(const std::filesystem::path& path, MapAccess access) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) throw Error("{}: cannot be opened: {}", path.string(), std::strerror(errno));
-  struct stat status{};
+  struct stat status {};
   const bool known = ::fstat(fd, &status) == 0;
   size_ = known ? static_cast<std::size_t>(status.st_size) : 0;
   const bool writable = access == MapAccess::copy_on_write;

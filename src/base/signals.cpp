@@ -1,9 +1,9 @@
 #include "mmkd/base/signals.h"
 
+#include <unistd.h>
 #include <atomic>
 #include <csignal>
 #include <ctime>
-#include <unistd.h>
 
 namespace mmkd {
 namespace {
@@ -16,7 +16,7 @@ static_assert(std::atomic<int>::is_always_lock_free && std::atomic<long>::is_alw
 constexpr long kSecondSignalAfterMs = 2000;
 
 long now_ms() {
-  struct timespec now{};
+  struct timespec now {};
   clock_gettime(CLOCK_MONOTONIC, &now);
   return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
@@ -33,7 +33,7 @@ void on_signal(int number) {
 }  // namespace
 
 void install_stop_handlers() {
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);
   action.sa_flags = SA_RESTART;

@@ -10,7 +10,9 @@ namespace {
 
 /// What one rank tells the others: an exit code (0: fine) in the first byte, the message behind it.
 std::string outcome_of(const std::function<void()>& work) {
-  const auto encode = [](ExitCode code, const char* message) { return std::string(1, static_cast<char>(code)) + message; };
+  const auto encode = [](ExitCode code, const char* message) {
+    return std::string(1, static_cast<char>(code)) + message;
+  };
   try {
     work();
     return encode(ExitCode::ok, "");
@@ -46,8 +48,11 @@ void on_all_ranks(const MpiSession& mpi, const std::function<void()>& work) {
   }
   const bool everywhere = different.size() == 1 && failed(all.front()) && failed(all.back());
   rethrow(all[static_cast<std::size_t>(first)],
-          everywhere ? "" : fmt::format(" (rank {}{})", first,
-                                        different.size() > 1 ? fmt::format("; {} more ranks failed otherwise", different.size() - 1) : ""));
+          everywhere
+              ? ""
+              : fmt::format(
+                    " (rank {}{})", first,
+                    different.size() > 1 ? fmt::format("; {} more ranks failed otherwise", different.size() - 1) : ""));
 }
 
 void on_rank_zero(const MpiSession& mpi, const std::function<void()>& work) {

@@ -53,7 +53,8 @@ std::optional<fs::path> snapshot(const fs::path& model) {
   if (fs::is_regular_file(ref)) {
     std::string revision = read_file(ref, 4096);
     while (!revision.empty() && std::isspace(static_cast<unsigned char>(revision.back())) != 0) revision.pop_back();
-    if (!revision.empty() && revision.find('/') == std::string::npos && fs::is_directory(snapshots / revision)) return snapshots / revision;
+    if (!revision.empty() && revision.find('/') == std::string::npos && fs::is_directory(snapshots / revision))
+      return snapshots / revision;
   }
   std::vector<fs::path> all;
   for (const auto& entry : fs::directory_iterator(snapshots)) {
@@ -71,9 +72,11 @@ bool is_model_folder(const fs::path& path) { return fs::is_regular_file(path / "
 
 std::optional<std::string> zoo_id(TowerKind kind, const std::string& name) {
   if (std::find(kWithoutCheckpoint.begin(), kWithoutCheckpoint.end(), name) != kWithoutCheckpoint.end()) {
-    throw UsageError("{} tower '{}': no published checkpoint has this name (the original system listed it, but it never existed). Choose another "
-                     "tower, e.g. mobilevit-small.",
-                     what(kind), name);
+    throw UsageError(
+        "{} tower '{}': no published checkpoint has this name (the original system listed it, but it never existed). "
+        "Choose another "
+        "tower, e.g. mobilevit-small.",
+        what(kind), name);
   }
   const auto find = [&](const auto& zoo) -> std::optional<std::string> {
     for (const auto& [friendly, id] : zoo) {
@@ -90,7 +93,8 @@ fs::path default_hf_home() {
   return fs::path(home == nullptr ? "." : home) / ".cache" / "huggingface";
 }
 
-fs::path resolve_model_folder(TowerKind kind, const std::string& name, const fs::path& weights_root, const fs::path& hf_home) {
+fs::path resolve_model_folder(TowerKind kind, const std::string& name, const fs::path& weights_root,
+                              const fs::path& hf_home) {
   const auto id = zoo_id(kind, name);
   std::vector<fs::path> looked;
   const auto check = [&](const fs::path& path) {
@@ -100,7 +104,8 @@ fs::path resolve_model_folder(TowerKind kind, const std::string& name, const fs:
   if (!id && check(name)) return name;
   const std::string full = id.value_or(name);
   if (!weights_root.empty()) {
-    for (const auto& candidate : {weights_root / full, weights_root / replaced(full, '/', "--"), weights_root / fs::path(full).filename(), weights_root / name}) {
+    for (const auto& candidate : {weights_root / full, weights_root / replaced(full, '/', "--"),
+                                  weights_root / fs::path(full).filename(), weights_root / name}) {
       if (check(candidate)) return candidate;
     }
   }
@@ -109,10 +114,12 @@ fs::path resolve_model_folder(TowerKind kind, const std::string& name, const fs:
   if (check(found.value_or(cached / "snapshots" / "<revision>"))) return *found;
   std::string places;
   for (const auto& path : looked) places += fmt::format("\n  {}", path.string());
-  throw UsageError("{} tower '{}'{}: no local folder with its config.json was found. Looked for:{}\nGet config.json, model.safetensors{} of {} and put "
-                   "them into one of these folders (weights.root names a folder of your own; nothing is downloaded).",
-                   what(kind), name, id ? " (" + *id + ")" : "", places,
-                   kind == TowerKind::vision ? " and preprocessor_config.json" : ", vocab.txt and tokenizer_config.json", full);
+  throw UsageError(
+      "{} tower '{}'{}: no local folder with its config.json was found. Looked for:{}\nGet config.json, "
+      "model.safetensors{} of {} and put "
+      "them into one of these folders (weights.root names a folder of your own; nothing is downloaded).",
+      what(kind), name, id ? " (" + *id + ")" : "", places,
+      kind == TowerKind::vision ? " and preprocessor_config.json" : ", vocab.txt and tokenizer_config.json", full);
 }
 
 }  // namespace mmkd

@@ -17,16 +17,22 @@ namespace {
 constexpr int kSize = 64;
 constexpr std::array<const char*, 4> kShapes{"circle", "cross", "square", "triangle"};
 constexpr std::array<const char*, 5> kSites{"abdomen", "ankle", "elbow", "neck", "wrist"};
-constexpr std::array<const char*, 4> kOpenings{"Picture of the", "Finding at the", "Follow-up image, site:", "Patient presents with a mark on the"};
-constexpr std::array<const char*, 4> kEndings{"taken in daylight.", "no prior study.", "compared with last week.", "slightly blurred."};
+constexpr std::array<const char*, 4> kOpenings{"Picture of the", "Finding at the",
+                                               "Follow-up image, site:", "Patient presents with a mark on the"};
+constexpr std::array<const char*, 4> kEndings{"taken in daylight.", "no prior study.", "compared with last week.",
+                                              "slightly blurred."};
 
 /// Is the point (x, y), relative to the shape's centre and in units of its size, inside the shape?
 bool inside(std::size_t shape, double x, double y) {
   switch (shape) {
-    case 0: return x * x + y * y < 1;
-    case 1: return (std::abs(x) < 0.3 && std::abs(y) < 1) || (std::abs(y) < 0.3 && std::abs(x) < 1);
-    case 2: return std::abs(x) < 0.85 && std::abs(y) < 0.85;
-    default: return y < 0.8 && y > -1 + 2 * std::abs(x);
+    case 0:
+      return x * x + y * y < 1;
+    case 1:
+      return (std::abs(x) < 0.3 && std::abs(y) < 1) || (std::abs(y) < 0.3 && std::abs(x) < 1);
+    case 2:
+      return std::abs(x) < 0.85 && std::abs(y) < 0.85;
+    default:
+      return y < 0.8 && y > -1 + 2 * std::abs(x);
   }
 }
 
@@ -72,11 +78,12 @@ void write_split(const fs::path& folder, Split split, std::uint64_t samples) {
     // The folder around it is flushed and renamed as a whole.
     std::ofstream file(folder / image, std::ios::binary);
     if (!(file << picture(shape, rng)).flush()) throw Error("{}: cannot be written", (folder / image).string());
-    const nlohmann::ordered_json row{{"id", id},
-                                     {"image", image},
-                                     {"text", fmt::format("{} {}, {}", pick(kOpenings, rng), kSites[site], pick(kEndings, rng))},
-                                     {"shape", kShapes[shape]},
-                                     {"site", kSites[site]}};
+    const nlohmann::ordered_json row{
+        {"id", id},
+        {"image", image},
+        {"text", fmt::format("{} {}, {}", pick(kOpenings, rng), kSites[site], pick(kEndings, rng))},
+        {"shape", kShapes[shape]},
+        {"site", kSites[site]}};
     table += row.dump() + "\n";
   }
   write_file_atomic(folder / fmt::format("{}.jsonl", name(split)), table);

@@ -26,6 +26,7 @@ namespace mmkd {
 namespace {
 
 constexpr int kPackVersion = 1;
+constexpr std::uint64_t kMaxImageFileBytes = std::uint64_t{1} << 30;
 constexpr std::array kSplits{Split::train, Split::dev, Split::test};
 
 // ---------------------------------------------------------------- streams: one per different input
@@ -70,10 +71,15 @@ std::string samples_digest(const Scan& scan) {
     digest.update(name(kSplits[s])).update("\n");
     for (std::size_t i = 0; i < scan.samples[s].size(); ++i) {
       const auto& sample = scan.samples[s][i];
-      digest.update(nlohmann::json({sample.id, sample.text, sample.labels, scan.digests[s][i]}).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)).update("\n");
+      digest
+          .update(nlohmann::json({sample.id, sample.text, sample.labels, scan.digests[s][i]})
+                      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace))
+          .update("\n");
     }
   }
-  for (const auto& bad : scan.bad) digest.update(nlohmann::json({name(bad.split), bad.id, bad.reason}).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  for (const auto& bad : scan.bad)
+    digest.update(nlohmann::json({name(bad.split), bad.id, bad.reason})
+                      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   return std::move(digest).hex();
 }
 
@@ -84,7 +90,8 @@ StageInputs stage_inputs(const Config& config, const PackInputs& inputs, const S
   for (const auto& task : resolved_tasks(config.data)) stage.config["tasks"].push_back(task.label);
   for (std::size_t i = 0; i < 2; ++i) {
     stage.config["policies"].push_back(to_json(inputs.policies[i]));
-    stage.external[fmt::format("tokenizer/{}", i == 0 ? "teacher" : "student")] = streams.tokenizers[static_cast<std::size_t>(streams.token_of[i])].digest();
+    stage.external[fmt::format("tokenizer/{}", i == 0 ? "teacher" : "student")] =
+        streams.tokenizers[static_cast<std::size_t>(streams.token_of[i])].digest();
   }
   stage.external["samples"] = samples_digest(scan);
   return stage;
@@ -111,11 +118,13 @@ std::vector<ShardTask> divide(const Scan& scan, std::int64_t samples_per_shard) 
 
 class ShardBuilder {
  public:
-  ShardBuilder(const Config& config, const Streams& streams, const Scan& scan, const std::vector<std::vector<std::string>>& classes, std::string key)
+  ShardBuilder(const Config& config, const Streams& streams, const Scan& scan,
+               const std::vector<std::vector<std::string>>& classes, std::string key)
       : config_(config), streams_(streams), scan_(scan), classes_(classes), key_(std::move(key)) {}
 
   /// Samples that could not be decoded; empty: the shard is written.
-  std::vector<BadSample> build(const ShardTask& task, const fs::path& folder, const std::function<void()>& one_done) const {
+  std::vector<BadSample> build(const ShardTask& task, const fs::path& folder,
+                               const std::function<void()>& one_done) const {
     ShardData data = empty(task);
     std::vector<BadSample> bad;
     std::mutex mutex;
@@ -143,7 +152,11 @@ class ShardBuilder {
   }
 
   ShardSchema schema(Split split) const {
-    return {.images = streams_.images, .token_streams = streams_.tokenizers.size(), .tasks = classes_.size(), .split = std::string(name(split)), .key = key_};
+    return {.images = streams_.images,
+            .token_streams = streams_.tokenizers.size(),
+            .tasks = classes_.size(),
+            .split = std::string(name(split)),
+            .key = key_};
   }
 
  private:
@@ -151,7 +164,9 @@ class ShardBuilder {
     return scan_.samples[static_cast<std::size_t>(task.split)][static_cast<std::size_t>(task.first + i)];
   }
 
-  static std::size_t picture_bytes(const ImageStream& stream) { return static_cast<std::size_t>(stream.height * stream.width * 3); }
+  static std::size_t picture_bytes(const ImageStream& stream) {
+    return static_cast<std::size_t>(stream.height * stream.width * 3);
+  }
 
   ShardData empty(const ShardTask& task) const {
     const auto n = static_cast<std::size_t>(task.count);
@@ -167,13 +182,15 @@ class ShardBuilder {
   void fill(ShardData& data, const ShardTask& task, std::int64_t i) const {
     const auto& sample = sample_of(task, i);
     const auto row = static_cast<std::size_t>(i);
-    const std::string encoded = read_file(sample.image);
+    const std::string encoded = read_file(sample.image, kMaxImageFileBytes);
     const Image image = decode_image(std::as_bytes(std::span(encoded)), sample.image.string());
     for (std::size_t s = 0; s < streams_.images.size(); ++s) {
       const Image prepared = apply_policy(image, streams_.policies[s]);
-      std::copy(prepared.rgb.begin(), prepared.rgb.end(), data.pixels[s].begin() + static_cast<std::ptrdiff_t>(row * picture_bytes(streams_.images[s])));
+      std::copy(prepared.rgb.begin(), prepared.rgb.end(),
+                data.pixels[s].begin() + static_cast<std::ptrdiff_t>(row * picture_bytes(streams_.images[s])));
     }
-    for (std::size_t s = 0; s < streams_.tokenizers.size(); ++s) data.tokens[s][row] = streams_.tokenizers[s].encode(sample.text, config_.data.max_length);
+    for (std::size_t s = 0; s < streams_.tokenizers.size(); ++s)
+      data.tokens[s][row] = streams_.tokenizers[s].encode(sample.text, config_.data.max_length);
     for (std::size_t t = 0; t < classes_.size(); ++t) {
       const auto found = std::lower_bound(classes_[t].begin(), classes_[t].end(), sample.labels[t]);
       data.labels[row * classes_.size() + t] = static_cast<std::int32_t>(found - classes_[t].begin());
@@ -197,7 +214,8 @@ nlohmann::json bad_json(const std::vector<BadSample>& bad) {
 std::vector<BadSample> bad_from_json(const std::string& text) {
   std::vector<BadSample> bad;
   for (const auto& one : nlohmann::json::parse(text)) {
-    bad.push_back({static_cast<Split>(one.at(0).get<int>()), one.at(1).get<std::string>(), one.at(2).get<std::string>(), one.at(3).get<std::string>()});
+    bad.push_back({static_cast<Split>(one.at(0).get<int>()), one.at(1).get<std::string>(), one.at(2).get<std::string>(),
+                   one.at(3).get<std::string>()});
   }
   return bad;
 }
@@ -225,7 +243,8 @@ class PackProgress {
   }
   void operator()() {
     const auto done = ++done_;
-    if (shown_ && (done % 16 == 0 || done == total_)) std::fprintf(stderr, "\rpack %ld/%ld", static_cast<long>(done), static_cast<long>(total_));
+    if (shown_ && (done % 16 == 0 || done == total_))
+      std::fprintf(stderr, "\rpack %ld/%ld", static_cast<long>(done), static_cast<long>(total_));
   }
 
  private:
@@ -235,13 +254,15 @@ class PackProgress {
 };
 
 /// Collective. Builds this rank's shards; the union of what could not be decoded anywhere.
-std::vector<BadSample> build_shards(const MpiSession& mpi, const ShardBuilder& builder, const std::vector<ShardTask>& tasks, const fs::path& folder) {
+std::vector<BadSample> build_shards(const MpiSession& mpi, const ShardBuilder& builder,
+                                    const std::vector<ShardTask>& tasks, const fs::path& folder) {
   std::vector<BadSample> mine;
   on_all_ranks(mpi, [&] {
     std::int64_t total = 0;
     for (const auto& task : tasks) total += task.count;
     PackProgress progress(total / mpi.size(), mpi.rank() == 0);
-    for (std::size_t t = static_cast<std::size_t>(mpi.rank()); t < tasks.size(); t += static_cast<std::size_t>(mpi.size())) {
+    for (std::size_t t = static_cast<std::size_t>(mpi.rank()); t < tasks.size();
+         t += static_cast<std::size_t>(mpi.size())) {
       if (usable(folder, tasks[t], builder.schema(tasks[t].split))) continue;
       const auto bad = builder.build(tasks[t], folder, [&] { progress(); });
       mine.insert(mine.end(), bad.begin(), bad.end());
@@ -254,12 +275,14 @@ std::vector<BadSample> build_shards(const MpiSession& mpi, const ShardBuilder& b
     all.insert(all.end(), bad.begin(), bad.end());
   }
   // In the order of split and id, whichever thread or rank met them first: the manifest names them.
-  std::sort(all.begin(), all.end(), [](const BadSample& a, const BadSample& b) { return std::tie(a.split, a.id) < std::tie(b.split, b.id); });
+  std::sort(all.begin(), all.end(),
+            [](const BadSample& a, const BadSample& b) { return std::tie(a.split, a.id) < std::tie(b.split, b.id); });
   return all;
 }
 
 Manifest make_manifest(const Config& config, const PackInputs& inputs, const Streams& streams, const Scan& scan,
-                       const std::vector<std::vector<std::string>>& classes, const std::string& key, const std::vector<ShardTask>& tasks, const fs::path& folder) {
+                       const std::vector<std::vector<std::string>>& classes, const std::string& key,
+                       const std::vector<ShardTask>& tasks, const fs::path& folder) {
   Manifest manifest;
   manifest.samples_per_shard = config.data.samples_per_shard;
   auto& info = manifest.info;
@@ -271,11 +294,14 @@ Manifest make_manifest(const Config& config, const PackInputs& inputs, const Str
   info.image_stream_of = streams.image_of;
   info.token_stream_of = streams.token_of;
   for (const auto& tokenizer : streams.tokenizers) {
-    info.token_streams.push_back({tokenizer.digest(), tokenizer.vocab_size(), tokenizer.pad_id(), config.data.max_length});
+    info.token_streams.push_back(
+        {tokenizer.digest(), tokenizer.vocab_size(), tokenizer.pad_id(), config.data.max_length});
   }
   for (std::size_t s = 0; s < 3; ++s) info.counts[s] = static_cast<std::int64_t>(scan.samples[s].size());
-  for (const auto& task : tasks) manifest.shards[static_cast<std::size_t>(task.split)].push_back(describe_shard(folder / task.file(), task.count));
-  for (const auto& bad : scan.bad) manifest.quarantined[static_cast<std::size_t>(bad.split)].push_back(fmt::format("{}: {}", bad.id, bad.reason));
+  for (const auto& task : tasks)
+    manifest.shards[static_cast<std::size_t>(task.split)].push_back(describe_shard(folder / task.file(), task.count));
+  for (const auto& bad : scan.bad)
+    manifest.quarantined[static_cast<std::size_t>(bad.split)].push_back(fmt::format("{}: {}", bad.id, bad.reason));
   return manifest;
 }
 
@@ -290,7 +316,8 @@ Scan shared_scan(const Config& config, const MpiSession& mpi) {
       auto& rows = json["samples"][s] = nlohmann::json::array();
       for (std::size_t i = 0; i < scan.samples[s].size(); ++i) {
         const auto& x = scan.samples[s][i];
-        rows.push_back({x.id, x.image.string(), nlohmann::json::binary({x.text.begin(), x.text.end()}), x.text_was_empty, x.labels, x.where, scan.digests[s][i]});
+        rows.push_back({x.id, x.image.string(), nlohmann::json::binary({x.text.begin(), x.text.end()}),
+                        x.text_was_empty, x.labels, x.where, scan.digests[s][i]});
       }
     }
     const auto bytes = nlohmann::json::to_cbor(json);  // keeps bytes that are no UTF-8
@@ -302,8 +329,12 @@ Scan shared_scan(const Config& config, const MpiSession& mpi) {
   for (std::size_t s = 0; s < 3; ++s) {
     for (const auto& row : json.at("samples").at(s)) {
       const auto& caption = row.at(2).get_binary();
-      scan.samples[s].push_back({.id = row.at(0).get<std::string>(), .image = row.at(1).get<std::string>(), .text = std::string(caption.begin(), caption.end()),
-                                 .text_was_empty = row.at(3).get<bool>(), .labels = row.at(4).get<std::vector<std::string>>(), .where = row.at(5).get<std::string>()});
+      scan.samples[s].push_back({.id = row.at(0).get<std::string>(),
+                                 .image = row.at(1).get<std::string>(),
+                                 .text = std::string(caption.begin(), caption.end()),
+                                 .text_was_empty = row.at(3).get<bool>(),
+                                 .labels = row.at(4).get<std::vector<std::string>>(),
+                                 .where = row.at(5).get<std::string>()});
       scan.digests[s].push_back(row.at(6).get<std::string>());
     }
   }
@@ -312,7 +343,8 @@ Scan shared_scan(const Config& config, const MpiSession& mpi) {
 
 void require_samples(const Scan& scan) {
   for (const Split split : {Split::train, Split::dev}) {
-    if (scan.samples[static_cast<std::size_t>(split)].empty()) throw Error("the {} split has no usable samples", name(split));
+    if (scan.samples[static_cast<std::size_t>(split)].empty())
+      throw Error("the {} split has no usable samples", name(split));
   }
 }
 
@@ -324,8 +356,10 @@ void log_summary(const Scan& scan, const PackedInfo& info, double seconds) {
     for (const auto& sample : split) empty_texts += sample.text_was_empty ? 1 : 0;
   }
   if (empty_texts > 0) log::info("pack: {} empty captions were replaced by \"No description available\"", empty_texts);
-  for (const auto& bad : scan.bad) log::warn("pack: left out sample '{}' ({}): {}", bad.id, name(bad.split), bad.reason);
-  log::info("pack: {} samples in {:.1f} s, {:.0f} images/s -> {}", samples, seconds, static_cast<double>(samples) / seconds, info.folder.string());
+  for (const auto& bad : scan.bad)
+    log::warn("pack: left out sample '{}' ({}): {}", bad.id, name(bad.split), bad.reason);
+  log::info("pack: {} samples in {:.1f} s, {:.0f} images/s -> {}", samples, seconds,
+            static_cast<double>(samples) / seconds, info.folder.string());
 }
 
 }  // namespace
@@ -342,8 +376,10 @@ fs::path locate_pack(const Config& config) {
   if (!config.data.packed.empty()) return config.data.packed;
   const auto folder = StageStore(artifacts_root(config)).folder(pack_stage_inputs(config));
   if (!fs::exists(folder / kManifestFile)) {
-    throw UsageError("the data is not packed yet (looked for {}). Run:  mmkd-pack {}  with the same --set options, or launch/run.sh, which does both.", folder.string(),
-                     config.source.empty() ? "CONFIG" : config.source.string());
+    throw UsageError(
+        "the data is not packed yet (looked for {}). Run:  mmkd-pack {}  with the same --set options, or "
+        "launch/run.sh, which does both.",
+        folder.string(), config.source.empty() ? "CONFIG" : config.source.string());
   }
   return folder;
 }
@@ -376,7 +412,8 @@ PackedInfo pack(const Config& config, const MpiSession& mpi) {
       require_samples(scan);
     });
     shards = divide(scan, config.data.samples_per_shard);
-    const auto bad = build_shards(mpi, ShardBuilder(config, *streams, scan, classes, stage.key()), shards, work / samples_digest(scan).substr(0, 16));
+    const auto bad = build_shards(mpi, ShardBuilder(config, *streams, scan, classes, stage.key()), shards,
+                                  work / samples_digest(scan).substr(0, 16));
     if (bad.empty()) break;
     remove_bad(scan, bad);
   }

@@ -9,8 +9,12 @@ namespace {
 
 ImagePolicy policy_of(const VisionConfig& vision, const fs::path& weights_root) {
   if (vision.inline_size()) return vit_policy(vision.image_size);
-  const auto file = resolve_model_folder(TowerKind::vision, vision.name, weights_root, default_hf_home()) / "preprocessor_config.json";
-  if (!fs::exists(file)) throw UsageError("{}: not found; it says how pictures are prepared for {}. Get it from where the weights came from.", file.string(), vision.name);
+  const auto file = resolve_model_folder(TowerKind::vision, vision.name, weights_root, default_hf_home()) /
+                    "preprocessor_config.json";
+  if (!fs::exists(file))
+    throw UsageError(
+        "{}: not found; it says how pictures are prepared for {}. Get it from where the weights came from.",
+        file.string(), vision.name);
   auto policy = read_image_policy(file);
   (void)policy.output_size();  // refuses policies whose pictures differ in size
   return policy;
@@ -27,9 +31,10 @@ TowerTokenizer tokenizer_of(const std::string& role, const ModelConfig& model, c
   std::string name = model.tokenizer.name;
   if (name.empty()) name = model.arch == StudentArch::custom_tiny ? "bert-mini" : model.text.name;
   if (name.empty()) {
-    throw UsageError("{}.tokenizer is not set: {}.text gives a size, and a size has no tokenizer. Name a vocab.txt, e.g. "
-                     "{}.tokenizer: config/tokenizers/bert-uncased/vocab.txt",
-                     role, role, role);
+    throw UsageError(
+        "{}.tokenizer is not set: {}.text gives a size, and a size has no tokenizer. Name a vocab.txt, e.g. "
+        "{}.tokenizer: config/tokenizers/bert-uncased/vocab.txt",
+        role, role, role);
   }
   const auto file = tokenizer_file(name, weights_root);
   return {file, resolve_settings(model.tokenizer, read_tokenizer_settings(file))};

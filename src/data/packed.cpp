@@ -25,7 +25,8 @@ struct PackedSplit::Impl {
 
 PackedSplit::PackedSplit(const PackedInfo& info, Split split, bool verify_on_read) : impl_(std::make_unique<Impl>()) {
   auto manifest = read_manifest(info.folder);
-  if (manifest.info.digest != info.digest) throw Error("packed data {}: changed since it was opened", info.folder.string());
+  if (manifest.info.digest != info.digest)
+    throw Error("packed data {}: changed since it was opened", info.folder.string());
   auto& impl = *impl_;
   impl.info = manifest.info;
   impl.verify = verify_on_read;
@@ -42,10 +43,13 @@ PackedSplit::PackedSplit(const PackedInfo& info, Split split, bool verify_on_rea
     impl.shards.emplace_back(info.folder, entry, schema, index++);
     samples += entry.count;
     if (entry.count != std::min(impl.samples_per_shard, impl.size - (index - 1) * impl.samples_per_shard)) {
-      throw Error("packed data {}: {} holds {} samples, which does not fit the manifest's division", info.folder.string(), entry.file, entry.count);
+      throw Error("packed data {}: {} holds {} samples, which does not fit the manifest's division",
+                  info.folder.string(), entry.file, entry.count);
     }
   }
-  if (samples != impl.size) throw Error("packed data {}: the {} shards hold {} samples, the manifest counts {}", info.folder.string(), schema.split, samples, impl.size);
+  if (samples != impl.size)
+    throw Error("packed data {}: the {} shards hold {} samples, the manifest counts {}", info.folder.string(),
+                schema.split, samples, impl.size);
 }
 
 PackedSplit::~PackedSplit() = default;

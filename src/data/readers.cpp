@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <map>
-#include <set>
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
@@ -43,7 +42,8 @@ std::string trimmed(const std::string& text) {
 fs::path inside(const fs::path& root, const std::string& relative) {
   const fs::path path(relative);
   const auto normal = path.lexically_normal();
-  if (relative.empty() || path.is_absolute() || normal.begin() == normal.end() || *normal.begin() == ".." || relative.find('\0') != std::string::npos) {
+  if (relative.empty() || path.is_absolute() || normal.begin() == normal.end() || *normal.begin() == ".." ||
+      relative.find('\0') != std::string::npos) {
     throw Error("image path '{}' is not below the data folder {}", relative, root.string());
   }
   return root / normal;
@@ -56,7 +56,9 @@ void set_text(Sample& sample, const std::string& text) {
 }
 
 /// Text of a JSON value that stands for a cell; numbers and truth values as written.
-std::string cell_text(const nlohmann::json& value) { return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump(); }
+std::string cell_text(const nlohmann::json& value) {
+  return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump();
+}
 
 /// The value at a key, "a.b" descending into objects unless the whole key exists; null where there is none.
 const nlohmann::json* find_key(const nlohmann::json& object, const std::string& key) {
@@ -107,7 +109,7 @@ void require_utf8(const std::string& text, const std::string& what) {
 
 /// Runs `make` for a row and keeps its sample, or notes what is wrong with it.
 template <class Make>
-void take(std::vector<Sample>& samples, std::set<std::string>& ids, Problems& problems, const std::string& where, const Make& make) {
+void take(std::vector<Sample>& samples, Problems& problems, const std::string& where, const Make& make) {
   try {
     Sample sample = make();
     sample.where = where;
@@ -115,7 +117,6 @@ void take(std::vector<Sample>& samples, std::set<std::string>& ids, Problems& pr
     require_utf8(sample.id, "sample id");
     require_utf8(sample.image.string(), "image path");
     for (const auto& label : sample.labels) require_utf8(label, "label");
-    if (!ids.insert(sample.id).second) throw Error("sample id '{}' occurs twice", sample.id);
     samples.push_back(std::move(sample));
   } catch (const Error& e) {
     problems.add(where, e.what());
@@ -127,25 +128,27 @@ std::vector<Sample> read_medpix(const DataConfig& data, Split split) {
   fs::path file = data.root / file_name;
   if (!fs::exists(file)) file = data.root / "splitted_dataset" / file_name;
   if (!fs::exists(file)) {
-    throw Error("{}: not found, neither there nor in {}. data.root must name the MedPix folder (it is '{}').", file_name, (data.root / "splitted_dataset").string(),
-                data.root.string());
+    throw Error("{}: not found, neither there nor in {}. data.root must name the MedPix folder (it is '{}').",
+                file_name, (data.root / "splitted_dataset").string(), data.root.string());
   }
   std::vector<Sample> samples;
-  std::set<std::string> ids;
   Problems problems;
   const auto tasks = resolved_tasks(data);
   const auto problem = [&](const std::string& where, const std::string& what) { problems.add(where, what); };
-  read_jsonl(file, [&](const nlohmann::json& json, std::size_t line) {
-    take(samples, ids, problems, fmt::format("{}:{}", file.string(), line), [&] {
-      Sample sample;
-      sample.id = required(json, "image");
-      sample.image = inside(data.root, "images/" + sample.id + ".png");
-      const auto* caption = find_key(json, "Description.Caption");
-      set_text(sample, caption == nullptr ? "" : cell_text(*caption));
-      set_labels(sample, tasks, json);
-      return sample;
-    });
-  }, problem);
+  read_jsonl(
+      file,
+      [&](const nlohmann::json& json, std::size_t line) {
+        take(samples, problems, fmt::format("{}:{}", file.string(), line), [&] {
+          Sample sample;
+          sample.id = required(json, "image");
+          sample.image = inside(data.root, "images/" + sample.id + ".png");
+          const auto* caption = find_key(json, "Description.Caption");
+          set_text(sample, caption == nullptr ? "" : cell_text(*caption));
+          set_labels(sample, tasks, json);
+          return sample;
+        });
+      },
+      problem);
   problems.throw_if_any(file);
   return samples;
 }
@@ -153,21 +156,23 @@ std::vector<Sample> read_medpix(const DataConfig& data, Split split) {
 std::vector<Sample> read_wound(const DataConfig& data, Split split) {
   const fs::path file = data.root / fmt::format("metadata_{}.csv", name(split));
   std::vector<Sample> samples;
-  std::set<std::string> ids;
   Problems problems;
   const auto tasks = resolved_tasks(data);
   const auto problem = [&](const std::string& where, const std::string& what) { problems.add(where, what); };
-  read_csv(file, [&](const std::map<std::string, std::string>& cells, std::size_t line) {
-    take(samples, ids, problems, fmt::format("{}:{}", file.string(), line), [&] {
-      Sample sample;
-      sample.id = required(cells, data.filepath_column);
-      sample.image = inside(data.root, sample.id);
-      if (!fs::exists(sample.image)) sample.image = inside(data.root, "images/" + sample.id);
-      set_text(sample, required(cells, data.description_column));
-      set_labels(sample, tasks, cells);
-      return sample;
-    });
-  }, problem);
+  read_csv(
+      file,
+      [&](const std::map<std::string, std::string>& cells, std::size_t line) {
+        take(samples, problems, fmt::format("{}:{}", file.string(), line), [&] {
+          Sample sample;
+          sample.id = required(cells, data.filepath_column);
+          sample.image = inside(data.root, sample.id);
+          if (!fs::exists(sample.image)) sample.image = inside(data.root, "images/" + sample.id);
+          set_text(sample, required(cells, data.description_column));
+          set_labels(sample, tasks, cells);
+          return sample;
+        });
+      },
+      problem);
   problems.throw_if_any(file);
   return samples;
 }
@@ -181,14 +186,14 @@ std::vector<Sample> read_table(const DataConfig& data, Split split) {
   }
   const fs::path file = data.root / file_name;
   std::vector<Sample> samples;
-  std::set<std::string> ids;
   Problems problems;
   const auto problem = [&](const std::string& where, const std::string& what) { problems.add(where, what); };
   const auto row = [&](const auto& cells, std::size_t line) {
-    take(samples, ids, problems, fmt::format("{}:{}", file.string(), line), [&] {
+    take(samples, problems, fmt::format("{}:{}", file.string(), line), [&] {
       Sample sample;
       sample.id = trimmed(required(cells, table.id_column));
-      sample.image = inside(table.image_root.empty() ? data.root : data.root / table.image_root, trimmed(required(cells, table.image_column)));
+      sample.image = inside(table.image_root.empty() ? data.root : data.root / table.image_root,
+                            trimmed(required(cells, table.image_column)));
       set_text(sample, required(cells, table.text_column));
       set_labels(sample, data.tasks, cells);
       return sample;
@@ -196,9 +201,11 @@ std::vector<Sample> read_table(const DataConfig& data, Split split) {
   };
   const auto extension = file.extension();
   if (extension == ".csv") {
-    read_csv(file, [&](const std::map<std::string, std::string>& cells, std::size_t line) { row(cells, line); }, problem);
+    read_csv(
+        file, [&](const std::map<std::string, std::string>& cells, std::size_t line) { row(cells, line); }, problem);
   } else if (extension == ".jsonl" || extension == ".json") {
-    read_jsonl(file, [&](const nlohmann::json& json, std::size_t line) { row(json, line); }, problem);
+    read_jsonl(
+        file, [&](const nlohmann::json& json, std::size_t line) { row(json, line); }, problem);
   } else {
     throw UsageError("data.table.{}: '{}' must end in .csv or .jsonl", name(split), file_name);
   }
@@ -210,18 +217,24 @@ std::vector<Sample> read_table(const DataConfig& data, Split split) {
 
 std::string_view name(Split split) {
   switch (split) {
-    case Split::train: return "train";
-    case Split::dev: return "dev";
-    case Split::test: return "test";
+    case Split::train:
+      return "train";
+    case Split::dev:
+      return "dev";
+    case Split::test:
+      return "test";
   }
   throw Error("split {} is none of the known", static_cast<int>(split));
 }
 
 std::vector<Sample> read_split(const DataConfig& data, Split split) {
   switch (data.type) {
-    case DatasetType::medpix: return read_medpix(data, split);
-    case DatasetType::wound: return read_wound(data, split);
-    case DatasetType::table: return read_table(data, split);
+    case DatasetType::medpix:
+      return read_medpix(data, split);
+    case DatasetType::wound:
+      return read_wound(data, split);
+    case DatasetType::table:
+      return read_table(data, split);
   }
   throw Error("data set type {} is none of the known", static_cast<int>(data.type));
 }

@@ -12,7 +12,8 @@ Sampler::Sampler(std::int64_t samples, std::int64_t batch_size, std::int64_t wor
   if (samples < 1) throw Error("the train split has no samples");
   if (batch_size < world) {
     throw UsageError(
-        "data.batch_size is {}, smaller than the number of ranks ({}): some ranks would have nothing to do. The batch counts "
+        "data.batch_size is {}, smaller than the number of ranks ({}): some ranks would have nothing to do. The batch "
+        "counts "
         "samples over all ranks; raise it, or start fewer ranks.",
         batch_size, world);
   }
@@ -21,7 +22,8 @@ Sampler::Sampler(std::int64_t samples, std::int64_t batch_size, std::int64_t wor
 std::int64_t Sampler::steps_per_epoch() const { return (samples_ + batch_size_ - 1) / batch_size_; }
 
 std::vector<std::int64_t> Sampler::order(std::uint64_t seed, std::int64_t epoch) const {
-  const auto permutation = KeyedRng(seed, RngPurpose::shuffle, {static_cast<std::uint64_t>(epoch)}).permutation(static_cast<std::uint32_t>(samples_));
+  const auto permutation = KeyedRng(seed, RngPurpose::shuffle, {static_cast<std::uint64_t>(epoch)})
+                               .permutation(static_cast<std::uint32_t>(samples_));
   return {permutation.begin(), permutation.end()};
 }
 

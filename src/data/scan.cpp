@@ -19,10 +19,15 @@ using FirstSeen = std::map<std::string, std::pair<Split, std::string>>;
 std::string objection(const Sample& sample, Split split, const std::string& digest, FirstSeen& ids, FirstSeen& images) {
   if (digest.empty()) return fmt::format("image {} does not exist or cannot be read", sample.image.string());
   const auto [id, new_id] = ids.try_emplace(sample.id, split, sample.where);
-  if (!new_id && id->second.first != split) return fmt::format("id is also in split {} ({})", name(id->second.first), id->second.second);
+  if (!new_id) {
+    const auto& [first_split, where] = id->second;
+    return first_split == split ? fmt::format("the id occurs twice (first in {})", where)
+                                : fmt::format("the id is also in split {} ({})", name(first_split), where);
+  }
   const auto [image, new_image] = images.try_emplace(digest, split, sample.id);
   if (!new_image && image->second.first != split) {
-    return fmt::format("the same image bytes are in split {} (sample '{}'): test scores would be too good", name(image->second.first), image->second.second);
+    return fmt::format("the same image bytes are in split {} (sample '{}'): test scores would be too good",
+                       name(image->second.first), image->second.second);
   }
   return "";
 }
@@ -60,7 +65,9 @@ std::vector<std::vector<std::string>> discover_classes(Scan& scan, std::size_t t
     for (const auto& sample : scan.samples[static_cast<std::size_t>(split)]) {
       for (std::size_t t = 0; t < tasks; ++t) {
         if (seen[t].contains(sample.labels[t])) continue;
-        unseen.push_back({split, sample.id, sample.where, fmt::format("label '{}' never occurs in the train split (which has {})", sample.labels[t], fmt::join(seen[t], ", "))});
+        unseen.push_back({split, sample.id, sample.where,
+                          fmt::format("label '{}' never occurs in the train split (which has {})", sample.labels[t],
+                                      fmt::join(seen[t], ", "))});
         break;
       }
     }
@@ -98,7 +105,10 @@ void refuse_bad(const Scan& scan, OnBadSample policy) {
     text += fmt::format("\n  {}: sample '{}' ({}): {}", one.where, one.id, name(one.split), one.reason);
   }
   if (scan.bad.size() > kMostListed) text += fmt::format("\n  … and {} more", scan.bad.size() - kMostListed);
-  throw Error("{} bad samples:{}\nMend the data, or set data.on_bad_sample: quarantine to leave them out and have them listed.", scan.bad.size(), text);
+  throw Error(
+      "{} bad sample{}:{}\nMend the data, or set data.on_bad_sample: quarantine to leave them out and have them "
+      "listed.",
+      scan.bad.size(), scan.bad.size() == 1 ? "" : "s", text);
 }
 
 }  // namespace mmkd

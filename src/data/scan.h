@@ -26,8 +26,8 @@ struct Scan {
 /// has, or image bytes that another split has (the sample of the earlier split – train, dev, test – stays).
 Scan scan_data(const DataConfig& data, DigestMemo& memo);
 
-/// Class names of each task: those of the train split, sorted by bytes. Dev and test samples with a label that train lacks
-/// are taken out into `bad`.
+/// Class names of each task: those of the train split, sorted by bytes. Dev and test samples with a label that train
+/// lacks are taken out into `bad`.
 std::vector<std::vector<std::string>> discover_classes(Scan& scan, std::size_t tasks);
 
 /// Takes the samples with these ids out of a split.

@@ -39,7 +39,8 @@ struct StoredType<std::uint64_t> {
 };
 
 template <class T>
-void write(const h5::File& file, const std::string& name, std::span<const hsize_t> shape, const std::vector<T>& values) {
+void write(const h5::File& file, const std::string& name, std::span<const hsize_t> shape,
+           const std::vector<T>& values) {
   const auto dataset = h5::create_dataset(file, name, StoredType<T>::get(), shape);
   if (!values.empty()) h5::write_all(dataset, StoredType<T>::get(), values.data(), name);
 }
@@ -103,7 +104,8 @@ void write_datasets(const h5::File& file, const ShardSchema& schema, std::int64_
     write_vector(file, tokens_name(s), ragged.values);
   }
   for (std::size_t s = 0; s < data.pixels.size(); ++s) {
-    const std::array<hsize_t, 4> shape{n, static_cast<hsize_t>(schema.images[s].height), static_cast<hsize_t>(schema.images[s].width), 3};
+    const std::array<hsize_t, 4> shape{n, static_cast<hsize_t>(schema.images[s].height),
+                                       static_cast<hsize_t>(schema.images[s].width), 3};
     write(file, images_name(s), shape, data.pixels[s]);
   }
 }
@@ -117,13 +119,16 @@ class Datasets {
   const T* get(const std::string& dataset, const std::vector<hsize_t>& expected) const {
     const auto set = h5::open_dataset(h5_, dataset, StoredType<T>::get(), static_cast<int>(expected.size()), name_);
     const auto found = h5::shape(set);
-    if (found != expected) throw Error("{}: dataset '{}' has shape [{}], expected [{}]", name_, dataset, fmt::join(found, ", "), fmt::join(expected, ", "));
+    if (found != expected)
+      throw Error("{}: dataset '{}' has shape [{}], expected [{}]", name_, dataset, fmt::join(found, ", "),
+                  fmt::join(expected, ", "));
     return located<T>(set, dataset, found);
   }
 
   /// Values and offsets of a ragged dataset; the offsets are checked to be ascending and to cover the values.
   template <class T>
-  std::pair<const T*, const std::int64_t*> ragged(const std::string& values, const std::string& offsets, hsize_t rows) const {
+  std::pair<const T*, const std::int64_t*> ragged(const std::string& values, const std::string& offsets,
+                                                  hsize_t rows) const {
     const auto* bounds = get<std::int64_t>(offsets, {rows + 1});
     const auto set = h5::open_dataset(h5_, values, StoredType<T>::get(), 1, name_);
     const auto found = h5::shape(set);
@@ -141,7 +146,8 @@ class Datasets {
     if (bytes == 0) return nullptr;
     const auto offset = h5::data_offset(set, name_ + ": " + dataset);
     const auto size = file_.bytes().size();
-    if (offset > size || bytes > size - offset || offset % alignof(T) != 0) throw Error("{}: dataset '{}' does not lie inside the file", name_, dataset);
+    if (offset > size || bytes > size - offset || offset % alignof(T) != 0)
+      throw Error("{}: dataset '{}' does not lie inside the file", name_, dataset);
     return reinterpret_cast<const T*>(file_.bytes().data() + offset);
   }
 
@@ -180,7 +186,12 @@ void write_shard(const fs::path& path, const ShardSchema& schema, std::int64_t i
 }
 
 ShardEntry describe_shard(const fs::path& path, std::int64_t count) {
-  ShardEntry entry{.file = path.filename().string(), .count = count, .bytes = fs::file_size(path), .sha256 = sha256_file(path), .outside = {}, .pictures = {}};
+  ShardEntry entry{.file = path.filename().string(),
+                   .count = count,
+                   .bytes = fs::file_size(path),
+                   .sha256 = sha256_file(path),
+                   .outside = {},
+                   .pictures = {}};
   const auto file = h5::open_file(path);
   for (std::size_t s = 0; H5Lexists(file.get(), images_name(s).c_str(), H5P_DEFAULT) > 0; ++s) {
     const auto set = h5::open_dataset(file, images_name(s), H5T_STD_U8LE, 4, entry.file);
@@ -196,19 +207,27 @@ ShardEntry describe_shard(const fs::path& path, std::int64_t count) {
 Shard::Shard(const fs::path& folder, const ShardEntry& entry, const ShardSchema& schema, std::int64_t index)
     : name_((folder / entry.file).string()), count_(entry.count), tasks_(schema.tasks), file_(name_) {
   if (file_.bytes().size() != entry.bytes) {
-    throw Error("shard {}: has {} bytes, the manifest says {}: it is truncated or from another set; pack the data again", name_, file_.bytes().size(), entry.bytes);
+    throw Error(
+        "shard {}: has {} bytes, the manifest says {}: it is truncated or from another set; pack the data again", name_,
+        file_.bytes().size(), entry.bytes);
   }
   if (checksum_outside(file_.bytes(), entry.pictures, name_) != entry.outside) {
-    throw Error("shard {}: is damaged (checksum of its tables does not fit); run mmkd-pack verify on its folder, then pack the data again", name_);
+    throw Error(
+        "shard {}: is damaged (checksum of its tables does not fit); run mmkd-pack verify on its folder, then pack the "
+        "data again",
+        name_);
   }
   const auto h5 = h5::open_file(name_);
-  if (h5::read_string_attribute(h5, "format", name_) != kFormat || h5::read_u64_attribute(h5, "version", name_) != kVersion) {
+  if (h5::read_string_attribute(h5, "format", name_) != kFormat ||
+      h5::read_u64_attribute(h5, "version", name_) != kVersion) {
     throw Error("shard {}: is not in the format '{}' version {}", name_, kFormat, kVersion);
   }
-  if (h5::read_string_attribute(h5, "key", name_) != schema.key || h5::read_string_attribute(h5, "split", name_) != schema.split ||
+  if (h5::read_string_attribute(h5, "key", name_) != schema.key ||
+      h5::read_string_attribute(h5, "split", name_) != schema.split ||
       h5::read_u64_attribute(h5, "shard", name_) != static_cast<std::uint64_t>(index) ||
       h5::read_u64_attribute(h5, "count", name_) != static_cast<std::uint64_t>(count_)) {
-    throw Error("shard {}: belongs to another place of the set (key, split, number or count differ from the manifest)", name_);
+    throw Error("shard {}: belongs to another place of the set (key, split, number or count differ from the manifest)",
+                name_);
   }
   const auto n = static_cast<hsize_t>(count_);
   const Datasets sets(h5, file_, name_);
@@ -233,9 +252,11 @@ Record Shard::get(std::int64_t i) const {
   Record record;
   record.id = {ids_ + id_offsets_[row], static_cast<std::size_t>(id_offsets_[row + 1] - id_offsets_[row])};
   record.sample_key = checksum64(record.id);
-  for (std::size_t s = 0; s < pictures_.size(); ++s) record.pixels[s] = {pictures_[s].data + row * pictures_[s].bytes, pictures_[s].bytes};
+  for (std::size_t s = 0; s < pictures_.size(); ++s)
+    record.pixels[s] = {pictures_[s].data + row * pictures_[s].bytes, pictures_[s].bytes};
   for (std::size_t s = 0; s < tokens_.size(); ++s) {
-    record.tokens[s] = {tokens_[s].values + tokens_[s].offsets[row], static_cast<std::size_t>(length(i, static_cast<int>(s)))};
+    record.tokens[s] = {tokens_[s].values + tokens_[s].offsets[row],
+                        static_cast<std::size_t>(length(i, static_cast<int>(s)))};
   }
   record.labels = {labels_ + row * tasks_, tasks_};
   return record;
@@ -244,7 +265,8 @@ Record Shard::get(std::int64_t i) const {
 void Shard::verify(std::int64_t i) const {
   const auto record = get(i);
   if (record_checksum(record, pictures_.size(), tokens_.size()) != checksums_[i]) {
-    throw Error("shard {}: record {} (sample '{}') is damaged: its checksum does not fit; pack the data again", name_, i, record.id);
+    throw Error("shard {}: record {} (sample '{}') is damaged: its checksum does not fit; pack the data again", name_,
+                i, record.id);
   }
 }
 

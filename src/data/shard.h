@@ -28,7 +28,8 @@ struct ShardSchema {
 };
 
 /// Writes a shard aside, flushes it and renames it. Equal data gives equal bytes.
-void write_shard(const std::filesystem::path& path, const ShardSchema& schema, std::int64_t index, const ShardData& data);
+void write_shard(const std::filesystem::path& path, const ShardSchema& schema, std::int64_t index,
+                 const ShardData& data);
 
 /// The manifest's entry of a written shard.
 ShardEntry describe_shard(const std::filesystem::path& path, std::int64_t count);

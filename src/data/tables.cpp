@@ -37,7 +37,8 @@ void finish_row(CsvState& s) {
     return;
   }
   if (s.cells.size() != s.columns.size()) {
-    (*s.problem)(fmt::format("{}:{}", s.name, s.line), fmt::format("the row has {} cells, the header {}", s.cells.size(), s.columns.size()));
+    (*s.problem)(fmt::format("{}:{}", s.name, s.line),
+                 fmt::format("the row has {} cells, the header {}", s.cells.size(), s.columns.size()));
     return;
   }
   std::map<std::string, std::string> by_name;
@@ -59,7 +60,8 @@ void on_row(int, void* state) {
 
 }  // namespace
 
-void parse_csv(const std::string& text, const std::string& name, const std::function<void(const std::map<std::string, std::string>&, std::size_t)>& row,
+void parse_csv(const std::string& text, const std::string& name,
+               const std::function<void(const std::map<std::string, std::string>&, std::size_t)>& row,
                const std::function<void(const std::string&, const std::string&)>& problem) {
   csv_parser parser{};
   if (csv_init(&parser, CSV_STRICT | CSV_STRICT_FINI) != 0) throw Error("{}: libcsv could not start", name);
@@ -73,7 +75,8 @@ void parse_csv(const std::string& text, const std::string& name, const std::func
     const auto piece = rest.substr(0, end == std::string_view::npos ? rest.size() : end + 1);
     ++state.line;
     if (csv_parse(&parser, piece.data(), piece.size(), on_cell, on_row, &state) != piece.size()) {
-      throw Error("{}:{}: {}; quote cells that hold quotes, and double the quotes inside", name, state.line, csv_strerror(csv_error(&parser)));
+      throw Error("{}:{}: {}; quote cells that hold quotes, and double the quotes inside", name, state.line,
+                  csv_strerror(csv_error(&parser)));
     }
     rest.remove_prefix(piece.size());
   }
@@ -84,12 +87,14 @@ void parse_csv(const std::string& text, const std::string& name, const std::func
   if (state.columns.empty()) throw Error("{}: the table is empty; a header line with column names is needed", name);
 }
 
-void read_csv(const fs::path& file, const std::function<void(const std::map<std::string, std::string>&, std::size_t)>& row,
+void read_csv(const fs::path& file,
+              const std::function<void(const std::map<std::string, std::string>&, std::size_t)>& row,
               const std::function<void(const std::string&, const std::string&)>& problem) {
   parse_csv(read_file(file, kMaxTableBytes), file.string(), row, problem);
 }
 
-void parse_jsonl(const std::string& text, const std::string& name, const std::function<void(const nlohmann::json&, std::size_t)>& row,
+void parse_jsonl(const std::string& text, const std::string& name,
+                 const std::function<void(const nlohmann::json&, std::size_t)>& row,
                  const std::function<void(const std::string&, const std::string&)>& problem) {
   std::size_t line = 0;
   std::string_view rest = text;

@@ -6,12 +6,12 @@
 #include <functional>
 
 #include "half.h"
-#include "teacher_cache_file.h"
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
 #include "mmkd/base/hash.h"
 #include "mmkd/base/hdf5.h"
 #include "mmkd/base/mapped_file.h"
+#include "teacher_cache_file.h"
 
 namespace mmkd {
 namespace {
@@ -33,7 +33,8 @@ std::vector<Column> columns_of(const TeacherCacheLayout& layout) {
                               {"txt_raw", layout.txt_raw, feature},
                               {"img_proj", layout.proj, feature},
                               {"txt_proj", layout.proj, feature}};
-  for (std::size_t t = 0; t < layout.classes.size(); ++t) columns.push_back({fmt::format("logits_{}", t), layout.classes[t], 4});
+  for (std::size_t t = 0; t < layout.classes.size(); ++t)
+    columns.push_back({fmt::format("logits_{}", t), layout.classes[t], 4});
   return columns;
 }
 
@@ -80,9 +81,11 @@ std::int64_t TeacherCacheLayout::floats_per_row() const {
 /// Writes the HDF5 file from rows that come in order.
 class CacheFileWriter {
  public:
-  CacheFileWriter(const fs::path& path, const TeacherCacheLayout& layout) : name_(path.string()), layout_(layout), columns_(columns_of(layout)) {
+  CacheFileWriter(const fs::path& path, const TeacherCacheLayout& layout)
+      : name_(path.string()), layout_(layout), columns_(columns_of(layout)) {
     const auto rows = static_cast<std::size_t>(layout.rows);
-    for (const auto& column : columns_) data_.emplace_back(rows * static_cast<std::size_t>(column.width) * column.bytes);
+    for (const auto& column : columns_)
+      data_.emplace_back(rows * static_cast<std::size_t>(column.width) * column.bytes);
     keys_.resize(rows);
     checksums_.resize(rows);
   }
@@ -122,7 +125,8 @@ class CacheFileWriter {
  private:
   void write_vector(const h5::File& file, const std::string& name, const std::vector<std::uint64_t>& values) const {
     const std::array<hsize_t, 1> shape{values.size()};
-    h5::write_all(h5::create_dataset(file, name, H5T_STD_U64LE, shape), H5T_NATIVE_UINT64, values.data(), name_ + ": " + name);
+    h5::write_all(h5::create_dataset(file, name, H5T_STD_U64LE, shape), H5T_NATIVE_UINT64, values.data(),
+                  name_ + ": " + name);
   }
 
   std::string name_;
@@ -155,10 +159,12 @@ struct TeacherCache::Impl {
   const std::byte* keys = nullptr;
   const std::byte* checksums = nullptr;
 
-  const std::byte* dataset(const h5::File& h5, const std::string& dataset_name, hid_t type, std::vector<hsize_t> expected) const {
+  const std::byte* dataset(const h5::File& h5, const std::string& dataset_name, hid_t type,
+                           std::vector<hsize_t> expected) const {
     const auto set = h5::open_dataset(h5, dataset_name, type, static_cast<int>(expected.size()), name);
     if (h5::shape(set) != expected) {
-      throw Error("{}: dataset '{}' has shape [{}], expected [{}]", name, dataset_name, fmt::join(h5::shape(set), ", "), fmt::join(expected, ", "));
+      throw Error("{}: dataset '{}' has shape [{}], expected [{}]", name, dataset_name, fmt::join(h5::shape(set), ", "),
+                  fmt::join(expected, ", "));
     }
     std::uint64_t bytes = H5Tget_size(type);
     for (const auto extent : expected) bytes *= extent;
@@ -228,10 +234,14 @@ void TeacherCache::read(std::int64_t i, std::uint64_t sample_key, std::span<floa
     stored.insert(stored.end(), begin, begin + size);
   }
   if (record_checksum(key, stored) != checksum) {
-    throw Error("{}: the checksum of row {} does not fit: the file is damaged. Remove its folder; the next run computes it again.", impl.name, i);
+    throw Error(
+        "{}: the checksum of row {} does not fit: the file is damaged. Remove its folder; the next run computes it "
+        "again.",
+        impl.name, i);
   }
   if (key != sample_key) {
-    throw Error("{}: row {} belongs to sample {}, expected {}: the cache was made from other data", impl.name, i, to_hex(key), to_hex(sample_key));
+    throw Error("{}: row {} belongs to sample {}, expected {}: the cache was made from other data", impl.name, i,
+                to_hex(key), to_hex(sample_key));
   }
   const std::byte* from = stored.data();
   auto to = values.begin();

@@ -2,8 +2,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstring>
 
@@ -23,12 +23,14 @@ namespace {
 constexpr std::string_view kMagic = "MMKDJRN1";
 
 std::uint64_t layout_checksum(const TeacherCacheLayout& layout, std::int64_t block_rows) {
-  return checksum64(fmt::format("{} {} {} {} [{}] {} {} {} {}", layout.rows, layout.img_raw, layout.txt_raw, layout.proj,
-                                fmt::join(layout.classes, ","), static_cast<int>(layout.features), layout.pack_key, layout.teacher_key,
-                                block_rows));
+  return checksum64(fmt::format("{} {} {} {} [{}] {} {} {} {}", layout.rows, layout.img_raw, layout.txt_raw,
+                                layout.proj, fmt::join(layout.classes, ","), static_cast<int>(layout.features),
+                                layout.pack_key, layout.teacher_key, block_rows));
 }
 
-void append_u64(std::string& bytes, std::uint64_t value) { bytes.append(reinterpret_cast<const char*>(&value), sizeof value); }
+void append_u64(std::string& bytes, std::uint64_t value) {
+  bytes.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
 
 std::uint64_t u64_at(const std::string& bytes, std::size_t offset) {
   std::uint64_t value = 0;
@@ -90,7 +92,8 @@ struct TeacherCacheJournal::Impl {
   }
 
   void cut(std::uint64_t size) {
-    if (::ftruncate(fd, static_cast<off_t>(size)) != 0) throw Error("{}: cannot be shortened: {}", path.string(), std::strerror(errno));
+    if (::ftruncate(fd, static_cast<off_t>(size)) != 0)
+      throw Error("{}: cannot be shortened: {}", path.string(), std::strerror(errno));
     end = size;
   }
 
@@ -108,10 +111,13 @@ struct TeacherCacheJournal::Impl {
       const std::string head = read(end, 16);
       if (head.size() < 16) break;
       const std::uint64_t block = u64_at(head, 0);
-      if (block >= offset_of.size() || u64_at(head, 8) != static_cast<std::uint64_t>(rows_of(static_cast<std::int64_t>(block)))) break;
+      if (block >= offset_of.size() ||
+          u64_at(head, 8) != static_cast<std::uint64_t>(rows_of(static_cast<std::int64_t>(block))))
+        break;
       const std::size_t size = bytes_of(static_cast<std::int64_t>(block));
       const std::string bytes = read(end, size);
-      if (bytes.size() < size || checksum64(std::string_view(bytes).substr(0, size - 8)) != u64_at(bytes, size - 8)) break;
+      if (bytes.size() < size || checksum64(std::string_view(bytes).substr(0, size - 8)) != u64_at(bytes, size - 8))
+        break;
       offset_of[block] = end;
       end += size;
     }
@@ -136,7 +142,9 @@ TeacherCacheJournal::~TeacherCacheJournal() = default;
 
 std::int64_t TeacherCacheJournal::blocks() const { return static_cast<std::int64_t>(impl_->offset_of.size()); }
 std::int64_t TeacherCacheJournal::rows_of(std::int64_t block) const { return impl_->rows_of(block); }
-bool TeacherCacheJournal::has(std::int64_t block) const { return impl_->offset_of.at(static_cast<std::size_t>(block)) != 0; }
+bool TeacherCacheJournal::has(std::int64_t block) const {
+  return impl_->offset_of.at(static_cast<std::size_t>(block)) != 0;
+}
 
 void TeacherCacheJournal::add(std::int64_t block, std::span<const std::uint64_t> keys, std::span<const float> values) {
   auto& impl = *impl_;
@@ -144,12 +152,14 @@ void TeacherCacheJournal::add(std::int64_t block, std::span<const std::uint64_t>
   const auto width = static_cast<std::size_t>(impl.layout.floats_per_row());
   if (has(block)) throw Error("teacher cache: block {} arrived twice", block);
   if (keys.size() != rows || values.size() != rows * width) {
-    throw Error("teacher cache: block {} has {} keys and {} numbers, expected {} and {}", block, keys.size(), values.size(), rows, rows * width);
+    throw Error("teacher cache: block {} has {} keys and {} numbers, expected {} and {}", block, keys.size(),
+                values.size(), rows, rows * width);
   }
   for (std::size_t k = 0; k < values.size(); ++k) {
     if (!std::isfinite(values[k])) {
-      throw Error("teacher cache: the teacher's output for training sample {} holds {}: it diverged; lower training.teacher_lr",
-                  static_cast<std::size_t>(block * impl.block_rows) + k / width, values[k]);
+      throw Error(
+          "teacher cache: the teacher's output for training sample {} holds {}: it diverged; lower training.teacher_lr",
+          static_cast<std::size_t>(block * impl.block_rows) + k / width, values[k]);
     }
   }
   std::string bytes;
@@ -177,8 +187,10 @@ void TeacherCacheJournal::assemble(const fs::path& cache_file) const {
       const auto block = static_cast<std::int64_t>(i / block_rows);
       rows = static_cast<std::size_t>(impl.rows_of(block));
       bytes = impl.read(impl.offset_of[i / block_rows], impl.bytes_of(block));
-      if (bytes.size() < impl.bytes_of(block) || checksum64(std::string_view(bytes).substr(0, bytes.size() - 8)) != u64_at(bytes, bytes.size() - 8)) {
-        throw Error("{}: block {} changed after it was written: remove the file and run again", impl.path.string(), block);
+      if (bytes.size() < impl.bytes_of(block) ||
+          checksum64(std::string_view(bytes).substr(0, bytes.size() - 8)) != u64_at(bytes, bytes.size() - 8)) {
+        throw Error("{}: block {} changed after it was written: remove the file and run again", impl.path.string(),
+                    block);
       }
     }
     const std::size_t row = i % block_rows;

@@ -40,7 +40,8 @@ Part run_blocks(const World& world, MultimodalModel& model, const SampleSource& 
   AssemblerOptions assembler;
   (options.is_teacher ? assembler.teacher : assembler.student) = input;
   assembler.pin_memory = world.device().is_cuda();
-  BatchLoader loader(BatchAssembler(source, assembler), block_plans(source.size(), options.batch_size, world.size(), world.rank()),
+  BatchLoader loader(BatchAssembler(source, assembler),
+                     block_plans(source.size(), options.batch_size, world.size(), world.rank()),
                      {.num_workers = options.num_workers});
   while (auto next = loader.next()) {
     if (stop_requested()) break;  // the vote behind the loop makes every rank leave
@@ -74,7 +75,8 @@ Predictions predict(const World& world, MultimodalModel& model, const SampleSour
   const Part mine = run_blocks(world, model, source, input, options);
   const auto& mpi = world.mpi();
   if (mpi.any(stop_requested().has_value())) {
-    throw CollectiveError(ExitCode::interrupted, "stopped by a signal during evaluation; the same command goes on from the last checkpoint");
+    throw CollectiveError(ExitCode::interrupted,
+                          "stopped by a signal during evaluation; the same command goes on from the last checkpoint");
   }
   const auto parts = mpi.gather(bytes_of(mine), 0);
   Predictions result;
@@ -94,7 +96,8 @@ Predictions predict(const World& world, MultimodalModel& model, const SampleSour
   std::size_t width = tasks;
   for (const auto classes : mine.classes) width += static_cast<std::size_t>(classes);
   const auto n = static_cast<std::size_t>(source.size());
-  if (values.size() != n * width) throw Error("evaluation: {} values arrived, expected {} for {} samples", values.size(), n * width, n);
+  if (values.size() != n * width)
+    throw Error("evaluation: {} values arrived, expected {} for {} samples", values.size(), n * width, n);
   std::size_t offset = tasks;
   for (std::size_t t = 0; t < tasks; ++t) {
     Predictions::Task task;
@@ -114,13 +117,15 @@ Predictions predict(const World& world, MultimodalModel& model, const SampleSour
 
 SplitScores score(const Predictions& predictions, const std::vector<PackedTask>& tasks, const std::string& split) {
   if (predictions.tasks.size() != tasks.size()) {
-    throw Error("scores of {}: {} tasks were predicted, the data has {}", split, predictions.tasks.size(), tasks.size());
+    throw Error("scores of {}: {} tasks were predicted, the data has {}", split, predictions.tasks.size(),
+                tasks.size());
   }
   SplitScores scores{.split = split, .tasks = {}, .infer_ms = predictions.infer_ms};
   for (std::size_t t = 0; t < tasks.size(); ++t) {
     const auto& task = predictions.tasks[t];
-    scores.tasks.push_back({slug(tasks[t].label), tasks[t].classes,
-                            score_classification(task.y_true, argmax_rows(task.prob, task.classes), task.prob, task.classes)});
+    scores.tasks.push_back(
+        {slug(tasks[t].label), tasks[t].classes,
+         score_classification(task.y_true, argmax_rows(task.prob, task.classes), task.prob, task.classes)});
   }
   return scores;
 }

@@ -18,7 +18,8 @@ void require_labels(std::span<const std::int32_t> labels, std::int64_t classes, 
   }
 }
 
-std::optional<double> one_versus_rest_auc(std::span<const std::int32_t> y_true, std::span<const double> prob, std::int64_t classes) {
+std::optional<double> one_versus_rest_auc(std::span<const std::int32_t> y_true, std::span<const double> prob,
+                                          std::int64_t classes) {
   const std::size_t n = y_true.size();
   const auto stride = static_cast<std::size_t>(classes);
   std::vector<bool> positive(n);
@@ -82,7 +83,8 @@ ClassificationScores score_classification(std::span<const std::int32_t> y_true, 
   const std::size_t n = y_true.size();
   if (n == 0) throw Error("scores: there are no samples");
   if (y_pred.size() != n || prob.size() != n * static_cast<std::size_t>(classes)) {
-    throw Error("scores: {} true labels, {} predictions, {} probabilities for {} classes", n, y_pred.size(), prob.size(), classes);
+    throw Error("scores: {} true labels, {} predictions, {} probabilities for {} classes", n, y_pred.size(),
+                prob.size(), classes);
   }
   require_labels(y_true, classes, "the true label");
   require_labels(y_pred, classes, "the prediction");

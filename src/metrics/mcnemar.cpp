@@ -13,7 +13,8 @@ namespace {
 double two_sided_binomial(std::int64_t k, std::int64_t n) {
   if (n == 0) return 1.0;
   const auto log_choose = [n](std::int64_t i) {
-    return std::lgamma(static_cast<double>(n) + 1) - std::lgamma(static_cast<double>(i) + 1) - std::lgamma(static_cast<double>(n - i) + 1);
+    return std::lgamma(static_cast<double>(n) + 1) - std::lgamma(static_cast<double>(i) + 1) -
+           std::lgamma(static_cast<double>(n - i) + 1);
   };
   double sum = 0;
   for (std::int64_t i = 0; i <= k; ++i) sum += std::exp(log_choose(i) - static_cast<double>(n) * std::log(2.0));
@@ -23,7 +24,8 @@ double two_sided_binomial(std::int64_t k, std::int64_t n) {
 }  // namespace
 
 McNemar mcnemar(const std::vector<bool>& correct_a, const std::vector<bool>& correct_b) {
-  if (correct_a.size() != correct_b.size()) throw Error("McNemar: {} and {} samples", correct_a.size(), correct_b.size());
+  if (correct_a.size() != correct_b.size())
+    throw Error("McNemar: {} and {} samples", correct_a.size(), correct_b.size());
   McNemar result;
   for (std::size_t i = 0; i < correct_a.size(); ++i) {
     if (correct_a[i] && !correct_b[i]) ++result.only_a;

@@ -19,7 +19,9 @@ using Json = nlohmann::ordered_json;
 
 Json read_json(const fs::path& path) { return Json::parse(read_file(path)); }
 
-std::vector<Json> history_of(const StageArtifact& artifact) { return read_json(artifact.folder / "history.json").get<std::vector<Json>>(); }
+std::vector<Json> history_of(const StageArtifact& artifact) {
+  return read_json(artifact.folder / "history.json").get<std::vector<Json>>();
+}
 
 std::map<std::string, SplitScores> scores_of(const Json& scores, const std::string& model) {
   std::map<std::string, SplitScores> splits;
@@ -39,13 +41,16 @@ ModelResults model_results(const ModelSource& source) {
 }
 
 Json data_json(const PackedInfo& packed) {
-  Json json{{"train", packed.counts[0]}, {"dev", packed.counts[1]}, {"test", packed.counts[2]}, {"digest", packed.digest}};
+  Json json{
+      {"train", packed.counts[0]}, {"dev", packed.counts[1]}, {"test", packed.counts[2]}, {"digest", packed.digest}};
   auto& tasks = json["tasks"] = Json::array();
-  for (const auto& task : packed.tasks) tasks.push_back({{"label", task.label}, {"key", slug(task.label)}, {"classes", task.classes}});
+  for (const auto& task : packed.tasks)
+    tasks.push_back({{"label", task.label}, {"key", slug(task.label)}, {"classes", task.classes}});
   return json;
 }
 
-RunResults results(const Job& job, const std::optional<StageArtifact>& teacher, const std::optional<StageArtifact>& student, const Json& scores) {
+RunResults results(const Job& job, const std::optional<StageArtifact>& teacher,
+                   const std::optional<StageArtifact>& student, const Json& scores) {
   const auto& config = job.config;
   RunResults r;
   r.timestamp = utc_timestamp();
@@ -75,14 +80,15 @@ RunResults results(const Job& job, const std::optional<StageArtifact>& teacher, 
 
 void link_weights(const fs::path& log_dir, const StageArtifact& artifact, const std::vector<std::string>& names) {
   for (const auto& name : names) {
-    for (const char* extension : {".safetensors", ".pth"}) link_or_copy(artifact.folder / (name + extension), log_dir / (name + extension));
+    for (const char* extension : {".safetensors", ".pth"})
+      link_or_copy(artifact.folder / (name + extension), log_dir / (name + extension));
   }
 }
 
 }  // namespace
 
-void write_artifacts(const Job& job, const std::optional<StageArtifact>& teacher, const std::optional<StageArtifact>& student,
-                     const StageArtifact& test) {
+void write_artifacts(const Job& job, const std::optional<StageArtifact>& teacher,
+                     const std::optional<StageArtifact>& student, const StageArtifact& test) {
   const fs::path log_dir = job.config.logging.log_dir;
   const auto scores = read_json(test.folder / "scores.json");
   const auto r = results(job, teacher, student, scores);
@@ -107,7 +113,8 @@ void write_artifacts(const Job& job, const std::optional<StageArtifact>& teacher
 
   log::flush();
   std::string text = "\n" + score_table(rows) + "\n";
-  for (const char* file : {"results.json", "metrics.csv", "student_best.safetensors", "student_best.pth", "student_hf", "teacher.safetensors", "tensorboard"}) {
+  for (const char* file : {"results.json", "metrics.csv", "student_best.safetensors", "student_best.pth", "student_hf",
+                           "teacher.safetensors", "tensorboard"}) {
     if (fs::exists(log_dir / file)) text += fmt::format("{}\n", (log_dir / file).string());
   }
   std::fputs(text.c_str(), stdout);

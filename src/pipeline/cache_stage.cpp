@@ -17,12 +17,13 @@
 namespace mmkd {
 namespace {
 
-/// The unit of computing and storing: what is in a block does not depend on the number of ranks, so neither do the bytes.
+/// The unit of computing and storing: what is in a block does not depend on the number of ranks, so neither do the
+/// bytes.
 constexpr std::int64_t kBlockRows = 64;
 
 /// One computed block as bytes for rank 0: keys, then values.
-std::string computed_block(const World& world, MultimodalModel& teacher, const BatchAssembler& assembler, std::int64_t first, std::int64_t count,
-                           Precision precision) {
+std::string computed_block(const World& world, MultimodalModel& teacher, const BatchAssembler& assembler,
+                           std::int64_t first, std::int64_t count, Precision precision) {
   BatchPlan plan{.rows = {}, .shares = {.global_count = count, .world = 1}};
   for (std::int64_t i = 0; i < count; ++i) plan.rows.push_back(first + i);
   const Batch batch = to_device(assembler.assemble(plan), world.device());
@@ -31,7 +32,8 @@ std::string computed_block(const World& world, MultimodalModel& teacher, const B
     const AutocastGuard autocast(world.device().type(), precision);
     output = teacher.forward(batch.teacher, {});
   }
-  const at::Tensor values = join_rows({output.img_raw, output.txt_raw, output.img_proj, output.txt_proj, output.logits});
+  const at::Tensor values =
+      join_rows({output.img_raw, output.txt_raw, output.img_proj, output.txt_proj, output.logits});
   const at::Tensor keys = batch.sample_keys.contiguous();
   std::string bytes(static_cast<std::size_t>(keys.nbytes() + values.nbytes()), '\0');
   std::memcpy(bytes.data(), keys.const_data_ptr(), keys.nbytes());
@@ -92,7 +94,8 @@ StageArtifact cache_stage(Job& job, const StageArtifact& pack, const StageArtifa
   on_rank_zero(mpi, [&] { journal.emplace(job.store.work_folder(inputs) / "blocks.journal", layout, kBlockRows); });
   const auto missing = missing_blocks(job.world, journal ? &*journal : nullptr);
   std::optional<Progress> progress;
-  if (mpi.rank() == 0) progress.emplace(stderr, is_terminal(stderr), "cache", static_cast<std::int64_t>(missing.size()));
+  if (mpi.rank() == 0)
+    progress.emplace(stderr, is_terminal(stderr), "cache", static_cast<std::int64_t>(missing.size()));
 
   const at::NoGradGuard no_grad;
   const auto world = static_cast<std::size_t>(mpi.size());
@@ -102,7 +105,8 @@ StageArtifact cache_stage(Job& job, const StageArtifact& pack, const StageArtifa
     on_all_ranks(mpi, [&] {
       if (mine >= missing.size()) return;
       const std::int64_t first = missing[mine] * kBlockRows;
-      bytes = computed_block(job.world, *teacher, assembler, first, std::min(kBlockRows, layout.rows - first), job.config.training.precision);
+      bytes = computed_block(job.world, *teacher, assembler, first, std::min(kBlockRows, layout.rows - first),
+                             job.config.training.precision);
     });
     const auto blocks = mpi.gather(bytes, 0);
     on_rank_zero(mpi, [&] {
@@ -113,11 +117,14 @@ StageArtifact cache_stage(Job& job, const StageArtifact& pack, const StageArtifa
       progress->update(done, done * kBlockRows, "");
     });
     if (mpi.any(stop_requested().has_value())) {
-      throw CollectiveError(ExitCode::interrupted, "stopped by a signal while the teacher's outputs were computed; the blocks that are done are kept");
+      throw CollectiveError(
+          ExitCode::interrupted,
+          "stopped by a signal while the teacher's outputs were computed; the blocks that are done are kept");
     }
   }
   on_rank_zero(mpi, [&] {
-    job.store.build(inputs, {pack, teacher_artifact}, [&](const fs::path& folder) { journal->assemble(folder / kTeacherCacheFile); });
+    job.store.build(inputs, {pack, teacher_artifact},
+                    [&](const fs::path& folder) { journal->assemble(folder / kTeacherCacheFile); });
     journal.reset();
     std::error_code ignored;
     fs::remove_all(job.store.work_folder(inputs), ignored);

@@ -4,16 +4,19 @@
 
 namespace mmkd {
 
-CachedOutputs::CachedOutputs(const std::filesystem::path& cache_file, const TeacherCacheLayout& layout, const PackedSplit& train)
+CachedOutputs::CachedOutputs(const std::filesystem::path& cache_file, const TeacherCacheLayout& layout,
+                             const PackedSplit& train)
     : cache_(cache_file, layout) {
-  if (train.size() != layout.rows) throw Error("{}: {} rows for {} training samples", cache_file.string(), layout.rows, train.size());
+  if (train.size() != layout.rows)
+    throw Error("{}: {} rows for {} training samples", cache_file.string(), layout.rows, train.size());
   keys_.reserve(static_cast<std::size_t>(train.size()));
   for (std::int64_t i = 0; i < train.size(); ++i) keys_.push_back(train.get(i).sample_key);
 }
 
 TeacherOutputs CachedOutputs::rows(std::span<const std::int64_t> rows) const {
   const auto width = static_cast<std::size_t>(cache_.layout().floats_per_row());
-  const at::Tensor values = at::empty({static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(width)}, at::kFloat);
+  const at::Tensor values =
+      at::empty({static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(width)}, at::kFloat);
   auto* data = values.mutable_data_ptr<float>();
   for (const auto row : rows) {
     cache_.read(row, keys_.at(static_cast<std::size_t>(row)), {data, width});

@@ -18,9 +18,9 @@ bool distils(const Config& config) { return config.loss.type != LossType::ce_onl
 
 /// What training a model depends on, whichever its role.
 nlohmann::json training_subset(const Config& config) {
-  return subset(config, {"data.batch_size", "fusion", "training.seed", "training.precision", "training.weight_decay", "training.betas",
-                         "training.eps", "training.clip_norm", "training.schedule", "training.warmup_fraction",
-                         "training.micro_batch_size"});
+  return subset(config, {"data.batch_size", "fusion", "training.seed", "training.precision", "training.weight_decay",
+                         "training.betas", "training.eps", "training.clip_norm", "training.schedule",
+                         "training.warmup_fraction", "training.micro_batch_size"});
 }
 
 std::map<std::string, std::string> only(const std::map<std::string, std::string>& external, std::string_view prefix) {
@@ -35,7 +35,8 @@ StageInputs teacher_inputs(const Config& config, const StageInputs& pack, const 
                            const std::map<std::string, std::string>& external) {
   StageInputs stage{.stage = "teacher", .version = kTeacherVersion};
   stage.config = training_subset(config);
-  stage.config.merge_patch(subset(config, {"teacher", "training.teacher_epochs", "training.teacher_lr", "training.teacher_select"}));
+  stage.config.merge_patch(
+      subset(config, {"teacher", "training.teacher_epochs", "training.teacher_lr", "training.teacher_select"}));
   stage.config["teacher"].erase("weights");  // its content counts, not its path
   stage.config["device"] = device;
   stage.parents = {{"pack", pack.key()}};
@@ -43,7 +44,8 @@ StageInputs teacher_inputs(const Config& config, const StageInputs& pack, const 
   return stage;
 }
 
-StageInputs cache_inputs(const Config& config, const StageInputs& pack, const StageInputs& teacher, const std::string& device) {
+StageInputs cache_inputs(const Config& config, const StageInputs& pack, const StageInputs& teacher,
+                         const std::string& device) {
   StageInputs stage{.stage = "cache", .version = kCacheVersion};
   stage.config = subset(config, {"cache", "training.precision"});
   stage.config["device"] = device;
@@ -85,14 +87,16 @@ JobPlan make_plan(const Config& config, const PackedInfo& packed, const std::str
   }
   if (has_student) plan.student = student_inputs(config, plan, device_type, external);
   if (!plan.teacher && !plan.student) {
-    throw UsageError("training.teacher_only is set but there is no teacher: raise training.teacher_epochs or give teacher.weights");
+    throw UsageError(
+        "training.teacher_only is set but there is no teacher: raise training.teacher_epochs or give teacher.weights");
   }
 
   plan.test = {.stage = "test", .version = kTestVersion};
   plan.test.config = subset(config, {"evaluation.save_teacher_metrics", "training.precision"});
   plan.test.config["device"] = device_type;
   plan.test.parents = {{"pack", plan.pack.key()}};
-  if (plan.teacher && (config.evaluation.save_teacher_metrics || !plan.student)) plan.test.parents["teacher"] = plan.teacher->key();
+  if (plan.teacher && (config.evaluation.save_teacher_metrics || !plan.student))
+    plan.test.parents["teacher"] = plan.teacher->key();
   if (plan.student) plan.test.parents["student"] = plan.student->key();
   return plan;
 }
@@ -100,7 +104,8 @@ JobPlan make_plan(const Config& config, const PackedInfo& packed, const std::str
 std::string plan_table(const std::vector<PlannedStage>& stages) {
   std::string table = fmt::format("{:<8}  {:<12}  {:<6}  {}\n", "stage", "key", "", "why");
   for (const auto& stage : stages) {
-    table += fmt::format("{:<8}  {:<12}  {:<6}  {}\n", stage.stage, stage.key.substr(0, 12), stage.ready ? "reuse" : "build", stage.reason);
+    table += fmt::format("{:<8}  {:<12}  {:<6}  {}\n", stage.stage, stage.key.substr(0, 12),
+                         stage.ready ? "reuse" : "build", stage.reason);
   }
   return table;
 }

@@ -26,7 +26,9 @@ at::DeviceType choose_device(Device wanted) {
   if (wanted == Device::cpu) return at::kCPU;
   const bool available = load_cuda_plugin() && at::hasCUDA();
   if (wanted == Device::cuda && !available) {
-    throw UsageError("device: cuda was asked for, but no GPU can be used here; set device: cpu, or leave it out to take what is there");
+    throw UsageError(
+        "device: cuda was asked for, but no GPU can be used here; set device: cpu, or leave it out to take what is "
+        "there");
   }
   return available ? at::kCUDA : at::kCPU;
 }
@@ -61,22 +63,35 @@ std::map<std::string, std::string> external_digests(const Job& job) {
 
 Job prepare(const LoadedConfig& loaded, const World& world, const RunOptions& options) {
   const auto& config = loaded.config;
-  Job job{.loaded = loaded, .config = config, .options = options, .world = world, .packed = find_packed(config, world.mpi()), .inputs = {},
-          .teacher = {}, .student = {}, .plan = {}, .store = StageStore(artifacts_root(config)), .stages = {}};
+  Job job{.loaded = loaded,
+          .config = config,
+          .options = options,
+          .world = world,
+          .packed = find_packed(config, world.mpi()),
+          .inputs = {},
+          .teacher = {},
+          .student = {},
+          .plan = {},
+          .store = StageStore(artifacts_root(config)),
+          .stages = {}};
   on_all_ranks(world.mpi(), [&] {
     job.inputs = input_specs(job.packed);
     if (!without_teacher(config)) job.teacher = resolve_model(config, Role::teacher, job.packed);
     if (!config.training.teacher_only) job.student = resolve_model(config, Role::student, job.packed);
-    (void)Sampler(job.packed.counts[0], config.data.batch_size, world.size(), world.rank());  // refuses a batch smaller than the ranks
+    (void)Sampler(job.packed.counts[0], config.data.batch_size, world.size(),
+                  world.rank());  // refuses a batch smaller than the ranks
   });
   const auto digests = external_digests(job);
-  on_all_ranks(world.mpi(), [&] { job.plan = make_plan(config, job.packed, at::DeviceTypeName(world.device().type(), true), digests); });
+  on_all_ranks(world.mpi(), [&] {
+    job.plan = make_plan(config, job.packed, at::DeviceTypeName(world.device().type(), true), digests);
+  });
   return job;
 }
 
 /// Collective. Runs `build` unless the stage's artifact can be used, and notes how long it took.
 template <class Build>
-StageArtifact reuse_or_build(Job& job, const StageInputs& inputs, const std::vector<StageArtifact>& parents, const Build& build) {
+StageArtifact reuse_or_build(Job& job, const StageInputs& inputs, const std::vector<StageArtifact>& parents,
+                             const Build& build) {
   const auto start = Clock::now();
   const auto state = stage_state(job, inputs, parents);
   if (state.ready) {
@@ -85,7 +100,8 @@ StageArtifact reuse_or_build(Job& job, const StageInputs& inputs, const std::vec
     log::info("{}: building ({})", inputs.stage, state.reason);
   }
   const auto artifact = state.ready ? job.store.open(inputs) : build();
-  job.stages.push_back({inputs.stage, inputs.key(), state.ready, std::chrono::duration<double>(Clock::now() - start).count()});
+  job.stages.push_back(
+      {inputs.stage, inputs.key(), state.ready, std::chrono::duration<double>(Clock::now() - start).count()});
   return artifact;
 }
 
@@ -94,9 +110,10 @@ StageArtifact pack_artifact(const Job& job) { return {job.packed.folder, job.pla
 std::string parameters_text(const ModelSource& source) {
   const auto counts = count_parameters(source);
   const double megabytes = 4.0 * static_cast<double>(counts.total()) / 1e6;
-  return fmt::format("{:.2f} M parameters (vision {:.2f}, text {:.2f}), {:.0f} MB for weights, gradients and optimizer state",
-                     static_cast<double>(counts.total()) / 1e6, static_cast<double>(counts.vision) / 1e6, static_cast<double>(counts.text) / 1e6,
-                     4 * megabytes);
+  return fmt::format(
+      "{:.2f} M parameters (vision {:.2f}, text {:.2f}), {:.0f} MB for weights, gradients and optimizer state",
+      static_cast<double>(counts.total()) / 1e6, static_cast<double>(counts.vision) / 1e6,
+      static_cast<double>(counts.text) / 1e6, 4 * megabytes);
 }
 
 void print_plan(const Job& job) {
@@ -119,8 +136,10 @@ void print_plan(const Job& job) {
   if (plan.cache) add(*plan.cache, {&*plan.teacher});
   if (plan.student) {
     std::vector<const StageInputs*> parents;
-    if (plan.cache) parents.push_back(&*plan.cache);
-    else if (plan.student->parents.contains("teacher")) parents.push_back(&*plan.teacher);
+    if (plan.cache)
+      parents.push_back(&*plan.cache);
+    else if (plan.student->parents.contains("teacher"))
+      parents.push_back(&*plan.teacher);
     add(*plan.student, parents);
   }
   std::vector<const StageInputs*> tested;
@@ -129,18 +148,21 @@ void print_plan(const Job& job) {
   add(plan.test, tested);
 
   std::string text = plan_table(rows);
-  text += fmt::format("\ndata      {} train, {} dev, {} test samples; {} steps per epoch\n", job.packed.counts[0], job.packed.counts[1], job.packed.counts[2],
+  text += fmt::format("\ndata      {} train, {} dev, {} test samples; {} steps per epoch\n", job.packed.counts[0],
+                      job.packed.counts[1], job.packed.counts[2],
                       Sampler(job.packed.counts[0], job.config.data.batch_size, job.world.size(), 0).steps_per_epoch());
   if (job.teacher) text += fmt::format("teacher   {}\n", parameters_text(*job.teacher));
   if (job.student) text += fmt::format("student   {}\n", parameters_text(*job.student));
-  text += fmt::format("ranks     {} with {} threads each, on {}\n", job.world.size(), at::get_num_threads(), job.world.device().str());
+  text += fmt::format("ranks     {} with {} threads each, on {}\n", job.world.size(), at::get_num_threads(),
+                      job.world.device().str());
   std::fputs(text.c_str(), stdout);
 }
 
 void log_start(const Job& job) {
   for (const auto& note : job.loaded.notes) log::info("{}", note);
-  log::info("{} ranks with {} threads each on {}; data {} ({} train, {} dev, {} test)", job.world.size(), at::get_num_threads(), job.world.device().str(),
-            job.packed.folder.string(), job.packed.counts[0], job.packed.counts[1], job.packed.counts[2]);
+  log::info("{} ranks with {} threads each on {}; data {} ({} train, {} dev, {} test)", job.world.size(),
+            at::get_num_threads(), job.world.device().str(), job.packed.folder.string(), job.packed.counts[0],
+            job.packed.counts[1], job.packed.counts[2]);
 }
 
 }  // namespace
@@ -174,12 +196,16 @@ void run_job(const LoadedConfig& loaded, const MpiSession& mpi, const RunOptions
 
   const auto pack = pack_artifact(job);
   std::optional<StageArtifact> teacher, cache, student;
-  if (job.plan.teacher) teacher = reuse_or_build(job, *job.plan.teacher, {pack}, [&] { return teacher_stage(job, pack); });
-  if (job.plan.cache) cache = reuse_or_build(job, *job.plan.cache, {pack, *teacher}, [&] { return cache_stage(job, pack, *teacher); });
+  if (job.plan.teacher)
+    teacher = reuse_or_build(job, *job.plan.teacher, {pack}, [&] { return teacher_stage(job, pack); });
+  if (job.plan.cache)
+    cache = reuse_or_build(job, *job.plan.cache, {pack, *teacher}, [&] { return cache_stage(job, pack, *teacher); });
   if (job.plan.student) {
     std::vector<StageArtifact> parents{pack};
-    if (cache) parents.push_back(*cache);
-    else if (job.plan.student->parents.contains("teacher")) parents.push_back(*teacher);
+    if (cache)
+      parents.push_back(*cache);
+    else if (job.plan.student->parents.contains("teacher"))
+      parents.push_back(*teacher);
     student = reuse_or_build(job, *job.plan.student, parents, [&] { return student_stage(job, pack, teacher, cache); });
   }
   std::vector<StageArtifact> tested{pack};

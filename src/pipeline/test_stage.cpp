@@ -19,7 +19,8 @@ nlohmann::ordered_json scores_of(const Job& job, Role role, const StageArtifact&
     if (job.packed.counts[static_cast<std::size_t>(split)] == 0) continue;  // a table may have no test split
     const PackedSplit packed(job.packed, split, job.config.data.verify_on_read);
     const auto predictions = predict(job.world, *model, PackedSource(packed), job.inputs[teacher ? 0 : 1], options);
-    if (job.world.rank() == 0) json[std::string(name(split))] = to_json(score(predictions, job.packed.tasks, std::string(name(split))));
+    if (job.world.rank() == 0)
+      json[std::string(name(split))] = to_json(score(predictions, job.packed.tasks, std::string(name(split))));
   }
   return json;
 }
@@ -40,7 +41,8 @@ StageArtifact test_stage(Job& job, const StageArtifact& pack, const std::optiona
     scores["student"] = scores_of(job, Role::student, *student);
   }
   on_rank_zero(job.world.mpi(), [&] {
-    job.store.build(inputs, parents, [&](const fs::path& folder) { write_file_atomic(folder / "scores.json", scores.dump(1) + "\n"); });
+    job.store.build(inputs, parents,
+                    [&](const fs::path& folder) { write_file_atomic(folder / "scores.json", scores.dump(1) + "\n"); });
   });
   return job.store.open(inputs);
 }

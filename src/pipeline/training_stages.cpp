@@ -24,11 +24,15 @@ namespace {
 class TrainingLog {
  public:
   TrainingLog(const Job& job, const std::string& stage, std::string metrics_stem)
-      : folder_(job.config.logging.log_dir), stage_(stage), stem_(std::move(metrics_stem)), board_(folder_ / "tensorboard" / stage) {}
+      : folder_(job.config.logging.log_dir),
+        stage_(stage),
+        stem_(std::move(metrics_stem)),
+        board_(folder_ / "tensorboard" / stage) {}
 
   void step(const StepReport& report) {
     if (!progress_) progress_.emplace(stderr, is_terminal(stderr), stage_, report.steps);
-    progress_->update(report.step, report.samples, fmt::format("epoch {}/{}  lr {:.2e}", report.epoch, report.epochs, report.learning_rate));
+    progress_->update(report.step, report.samples,
+                      fmt::format("epoch {}/{}  lr {:.2e}", report.epoch, report.epochs, report.learning_rate));
   }
 
   void epoch(const EpochRecord& record, const std::vector<nlohmann::ordered_json>& history) {
@@ -37,7 +41,8 @@ class TrainingLog {
       line += fmt::format("  {} {:.4f}", name, value);
       board_.scalar(fmt::format("{}/{}", stage_, name), record.epoch, static_cast<float>(value));
     }
-    for (const auto& task : record.dev.tasks) line += fmt::format("  dev_{}_f1 {:.3f}", task.task, task.scores.f1_macro);
+    for (const auto& task : record.dev.tasks)
+      line += fmt::format("  dev_{}_f1 {:.3f}", task.task, task.scores.f1_macro);
     const auto metrics = flat_metrics(record.dev);
     for (const auto& [key, value] : metrics.items()) {
       if (value.is_number()) board_.scalar(fmt::format("{}/{}", stage_, key), record.epoch, value.get<float>());
@@ -68,7 +73,10 @@ TrainerSpec trainer_spec(const Config& config, Role role) {
           .peak_lr = teacher ? training.teacher_lr : training.student_lr,
           .warmup_fraction = training.warmup_fraction,
           .schedule = training.schedule,
-          .optimizer = {.betas = training.betas, .eps = training.eps, .weight_decay = training.weight_decay, .clip_norm = training.clip_norm}};
+          .optimizer = {.betas = training.betas,
+                        .eps = training.eps,
+                        .weight_decay = training.weight_decay,
+                        .clip_norm = training.clip_norm}};
 }
 
 EvaluationOptions evaluation_options(const Config& config, Role role) {
@@ -107,7 +115,8 @@ struct Trained {
 };
 
 /// Collective. Trains one model from its initial weights, or goes on from a checkpoint.
-Trained train(Job& job, Role role, const StageInputs& inputs, const TeacherOutputSource* cached, MultimodalModel* live_teacher) {
+Trained train(Job& job, Role role, const StageInputs& inputs, const TeacherOutputSource* cached,
+              MultimodalModel* live_teacher) {
   const auto& config = job.config;
   const auto& source = role == Role::teacher ? *job.teacher : *job.student;
   const auto spec = trainer_spec(config, role);
@@ -146,7 +155,9 @@ Trained train(Job& job, Role role, const StageInputs& inputs, const TeacherOutpu
   };
   if (rank_zero) {
     hooks.on_step = [&](const StepReport& report) { log->step(report); };
-    hooks.on_epoch = [&](const EpochRecord& record, const std::vector<nlohmann::ordered_json>& history) { log->epoch(record, history); };
+    hooks.on_epoch = [&](const EpochRecord& record, const std::vector<nlohmann::ordered_json>& history) {
+      log->epoch(record, history);
+    };
   }
   Trainer trainer(parts, spec, std::move(hooks));
   if (job.options.resume) {
@@ -165,7 +176,8 @@ ModelDescription description(const Job& job) {
 
 void write_history(const fs::path& folder, const TrainOutcome& outcome) {
   write_metrics(folder, "history", outcome.history);
-  const nlohmann::ordered_json summary{{"best_epoch", outcome.best_epoch}, {"best_score", outcome.best_score}, {"epochs", outcome.history.size()}};
+  const nlohmann::ordered_json summary{
+      {"best_epoch", outcome.best_epoch}, {"best_score", outcome.best_score}, {"epochs", outcome.history.size()}};
   write_file_atomic(folder / "summary.json", summary.dump(1) + "\n");
 }
 

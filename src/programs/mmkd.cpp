@@ -8,9 +8,11 @@
 #include "mmkd/base/error.h"
 #include "mmkd/config/load.h"
 #include "mmkd/config/print.h"
+#include "mmkd/version.h"
 
 int main(int argc, char** argv) {
   CLI::App app("mmkd: the tools around packing and training");
+  app.set_version_flag("--version", std::string("mmkd ") + mmkd::kVersion);
   app.require_subcommand(1);
   auto* config = app.add_subcommand("config", "Look at configurations");
   config->require_subcommand(1);
@@ -29,6 +31,9 @@ int main(int argc, char** argv) {
   } catch (const mmkd::Error& e) {
     std::fprintf(stderr, "mmkd: %s\n", e.what());
     return static_cast<int>(e.code());
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "mmkd: %s\n", e.what());
+    return static_cast<int>(mmkd::ExitCode::failure);
   }
   return 0;
 }

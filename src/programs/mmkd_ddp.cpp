@@ -12,6 +12,7 @@
 #include "mmkd/comm/mpi_session.h"
 #include "mmkd/config/load.h"
 #include "mmkd/pipeline/run.h"
+#include "mmkd/version.h"
 
 namespace {
 
@@ -24,7 +25,9 @@ struct Arguments {
 
 int run(const Arguments& arguments, const mmkd::MpiSession& mpi) {
   using namespace mmkd;
-  log::configure(mpi.rank() != 0 ? log::Level::error : arguments.verbose ? log::Level::debug : log::Level::info,
+  log::configure(mpi.rank() != 0     ? log::Level::error
+                 : arguments.verbose ? log::Level::debug
+                                     : log::Level::info,
                  mpi.size() > 1 ? fmt::format("rank {}", mpi.rank()) : "");
   install_stop_handlers();
   // Every rank reads the configuration; what is wrong with it is wrong on every rank, and rank 0 says it.
@@ -55,12 +58,18 @@ int run(const Arguments& arguments, const mmkd::MpiSession& mpi) {
 
 int main(int argc, char** argv) {
   Arguments arguments;
-  CLI::App app("Trains a teacher, computes its outputs once, distils a student and tests it.\n"
-               "Start it with mpirun for several ranks:  mpirun -n 2 mmkd-ddp CONFIG");
+  CLI::App app(
+      "Trains a teacher, computes its outputs once, distils a student and tests it.\n"
+      "Start it with mpirun for several ranks:  mpirun -n 2 mmkd-ddp CONFIG");
+  app.set_version_flag("--version", std::string("mmkd ") + mmkd::kVersion);
   app.add_option("config", arguments.config, "YAML configuration (docs/configuration.md)")->required();
-  app.add_option("--set", arguments.overrides, "Override a key: --set training.seed=1 (repeatable)")->expected(1)->take_all();
-  app.add_option("--resume", arguments.resume, "auto: go on from the newest checkpoint; never: start unfinished stages anew")
-      ->check(CLI::IsMember({"auto", "never"}))->capture_default_str();
+  app.add_option("--set", arguments.overrides, "Override a key: --set training.seed=1 (repeatable)")
+      ->expected(1)
+      ->take_all();
+  app.add_option("--resume", arguments.resume,
+                 "auto: go on from the newest checkpoint; never: start unfinished stages anew")
+      ->check(CLI::IsMember({"auto", "never"}))
+      ->capture_default_str();
   app.add_flag("--dry-run", arguments.dry_run, "Check config, data, weights and keys, print the plan, train nothing");
   app.add_flag("-v,--verbose", arguments.verbose, "Log details");
   try {

@@ -42,7 +42,8 @@ std::string csv_line(const std::vector<std::string>& cells) {
   return line;
 }
 
-void write_metrics(const std::filesystem::path& folder, const std::string& stem, const std::vector<nlohmann::ordered_json>& rows) {
+void write_metrics(const std::filesystem::path& folder, const std::string& stem,
+                   const std::vector<nlohmann::ordered_json>& rows) {
   const auto columns = columns_of(rows);
   std::string csv = csv_line(columns) + "\n";
   for (const auto& row : rows) {

@@ -38,9 +38,11 @@ std::string Progress::line(const Shown& s) {
   const auto filled = static_cast<std::size_t>(s.total > 0 ? std::min(kWidth, kWidth * s.done / s.total) : kWidth);
   std::string text = fmt::format("{:<8} [{}{}] {}/{}", s.title, std::string(filled, '#'),
                                  std::string(static_cast<std::size_t>(kWidth) - filled, '.'), s.done, s.total);
-  if (s.seconds > 0 && s.samples > 0) text += fmt::format("  {:.1f} samples/s", static_cast<double>(s.samples) / s.seconds);
+  if (s.seconds > 0 && s.samples > 0)
+    text += fmt::format("  {:.1f} samples/s", static_cast<double>(s.samples) / s.seconds);
   if (s.done > s.first && s.done < s.total && s.seconds > 0) {
-    text += "  " + duration(s.seconds / static_cast<double>(s.done - s.first) * static_cast<double>(s.total - s.done)) + " left";
+    text += "  " + duration(s.seconds / static_cast<double>(s.done - s.first) * static_cast<double>(s.total - s.done)) +
+            " left";
   }
   if (!s.detail.empty()) text += "  " + s.detail;
   return text;
@@ -53,7 +55,8 @@ void Progress::update(std::int64_t done, std::int64_t samples, const std::string
   const bool last = done >= total_;
   const auto interval = terminal_ ? Clock::duration(kTerminalInterval) : Clock::duration(kPlainInterval);
   if (!last && shown_ != Clock::time_point{} && now - shown_ < interval) return;
-  if (!terminal_ && !last && shown_ == Clock::time_point{}) {  // the first plain line comes after an interval, not at once
+  if (!terminal_ && !last &&
+      shown_ == Clock::time_point{}) {  // the first plain line comes after an interval, not at once
     shown_ = now;
     return;
   }

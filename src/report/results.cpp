@@ -41,11 +41,13 @@ nlohmann::ordered_json to_json(const RunResults& r) {
   const bool teacher_only = !r.student_model;
   const auto& main = teacher_only ? r.teacher : r.student;
   Json json{{"timestamp", r.timestamp}, {"config", r.config}};
-  json["metrics"] = {{"train", {{"history", r.history}}}, {"dev", split_json(main, "dev")}, {"test", split_json(main, "test")}};
+  json["metrics"] = {
+      {"train", {{"history", r.history}}}, {"dev", split_json(main, "dev")}, {"test", split_json(main, "test")}};
   json["metrics"]["best_epoch"] = r.best_epoch;
   if (!r.teacher.empty()) {
-    json["metrics"]["teacher"] = {
-        {"train", {{"history", r.teacher_history}}}, {"dev", split_json(r.teacher, "dev")}, {"test", split_json(r.teacher, "test")}};
+    json["metrics"]["teacher"] = {{"train", {{"history", r.teacher_history}}},
+                                  {"dev", split_json(r.teacher, "dev")},
+                                  {"test", split_json(r.teacher, "test")}};
   }
   json["models"] = {{"teacher", model_json(r.teacher_model)}, {"student", model_json(r.student_model)}};
   json["training"] = r.training;
@@ -76,7 +78,8 @@ void write_results(const std::filesystem::path& file, const RunResults& results)
 
 void write_timings(const std::filesystem::path& file, const std::vector<StageResults>& stages) {
   std::string text = "stage,key,reused,seconds\n";
-  for (const auto& stage : stages) text += fmt::format("{},{},{},{:.3f}\n", stage.stage, stage.key, stage.reused, stage.seconds);
+  for (const auto& stage : stages)
+    text += fmt::format("{},{},{},{:.3f}\n", stage.stage, stage.key, stage.reused, stage.seconds);
   write_file_atomic(file, text);
 }
 

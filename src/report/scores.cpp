@@ -16,7 +16,11 @@ nlohmann::ordered_json per_class_json(const TaskScores& task) {
   auto rows = nlohmann::ordered_json::array();
   for (std::size_t c = 0; c < task.classes.size(); ++c) {
     const auto& one = task.scores.per_class[c];
-    rows.push_back({{"class", task.classes[c]}, {"precision", one.precision}, {"recall", one.recall}, {"f1", one.f1}, {"support", one.support}});
+    rows.push_back({{"class", task.classes[c]},
+                    {"precision", one.precision},
+                    {"recall", one.recall},
+                    {"f1", one.f1},
+                    {"support", one.support}});
   }
   return rows;
 }
@@ -51,18 +55,21 @@ nlohmann::ordered_json epoch_row(const EpochRecord& record) {
 }
 
 std::string score_table(const std::vector<std::pair<std::string, SplitScores>>& rows) {
-  std::string table = fmt::format("{:<8} {:<5} {:<24} {:>7} {:>7} {:>7} {:>7} {:>7}\n", "model", "split", "task", "F1", "acc", "prec", "rec", "AUC");
+  std::string table = fmt::format("{:<8} {:<5} {:<24} {:>7} {:>7} {:>7} {:>7} {:>7}\n", "model", "split", "task", "F1",
+                                  "acc", "prec", "rec", "AUC");
   for (const auto& [model, split] : rows) {
     for (const auto& task : split.tasks) {
       const auto& s = task.scores;
-      table += fmt::format("{:<8} {:<5} {:<24} {:>7.3f} {:>7.3f} {:>7.3f} {:>7.3f} {:>7}\n", model, split.split, task.task, s.f1_macro,
-                           s.accuracy, s.precision_macro, s.recall_macro, s.roc_auc ? fmt::format("{:.3f}", *s.roc_auc) : "-");
+      table += fmt::format("{:<8} {:<5} {:<24} {:>7.3f} {:>7.3f} {:>7.3f} {:>7.3f} {:>7}\n", model, split.split,
+                           task.task, s.f1_macro, s.accuracy, s.precision_macro, s.recall_macro,
+                           s.roc_auc ? fmt::format("{:.3f}", *s.roc_auc) : "-");
     }
   }
   return table;
 }
 
-void write_confusion_matrices(const std::filesystem::path& folder, const std::string& prefix, const SplitScores& scores) {
+void write_confusion_matrices(const std::filesystem::path& folder, const std::string& prefix,
+                              const SplitScores& scores) {
   for (const auto& task : scores.tasks) {
     std::vector<std::string> header{"true\\predicted"};
     header.insert(header.end(), task.classes.begin(), task.classes.end());
@@ -109,8 +116,8 @@ SplitScores split_scores_from_json(const nlohmann::ordered_json& json) {
     if (!entry.at("auc").is_null()) s.roc_auc = entry.at("auc").get<double>();
     s.confusion = entry.at("confusion").get<std::vector<std::vector<std::int64_t>>>();
     for (const auto& one : entry.at("per_class")) {
-      s.per_class.push_back({one.at("precision").get<double>(), one.at("recall").get<double>(), one.at("f1").get<double>(),
-                             one.at("support").get<std::int64_t>()});
+      s.per_class.push_back({one.at("precision").get<double>(), one.at("recall").get<double>(),
+                             one.at("f1").get<double>(), one.at("support").get<std::int64_t>()});
     }
     scores.tasks.push_back(std::move(task));
   }

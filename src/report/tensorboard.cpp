@@ -46,14 +46,22 @@ std::string varint(std::uint64_t value) {
 }
 
 // Protocol buffer wire format: key = field number * 8 + wire type (0 varint, 1 64-bit, 2 length-delimited, 5 32-bit).
-std::string field_bytes(int number, const std::string& bytes) { return varint(static_cast<std::uint64_t>(number * 8 + 2)) + varint(bytes.size()) + bytes; }
-std::string field_double(int number, double value) { return varint(static_cast<std::uint64_t>(number * 8 + 1)) + little_endian(value); }
-std::string field_float(int number, float value) { return varint(static_cast<std::uint64_t>(number * 8 + 5)) + little_endian(value); }
+std::string field_bytes(int number, const std::string& bytes) {
+  return varint(static_cast<std::uint64_t>(number * 8 + 2)) + varint(bytes.size()) + bytes;
+}
+std::string field_double(int number, double value) {
+  return varint(static_cast<std::uint64_t>(number * 8 + 1)) + little_endian(value);
+}
+std::string field_float(int number, float value) {
+  return varint(static_cast<std::uint64_t>(number * 8 + 5)) + little_endian(value);
+}
 std::string field_varint(int number, std::int64_t value) {
   return varint(static_cast<std::uint64_t>(number * 8)) + varint(static_cast<std::uint64_t>(value));
 }
 
-double wall_time() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+double wall_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 
 }  // namespace
 
@@ -68,7 +76,8 @@ TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder) {
   make_folder(folder);
   std::array<char, 256> host{};
   gethostname(host.data(), host.size() - 1);
-  const auto path = folder / fmt::format("events.out.tfevents.{}.{}.{}", static_cast<std::int64_t>(wall_time()), host.data(), ::getpid());
+  const auto path = folder / fmt::format("events.out.tfevents.{}.{}.{}", static_cast<std::int64_t>(wall_time()),
+                                         host.data(), ::getpid());
   file_ = std::fopen(path.c_str(), "abe");
   if (file_ == nullptr) throw Error("{}: cannot be created: {}", path.string(), std::strerror(errno));
   record(field_double(1, wall_time()) + field_bytes(3, "brain.Event:2"));
@@ -87,7 +96,8 @@ void TensorBoardWriter::flush() { std::fflush(file_); }
 
 void TensorBoardWriter::record(const std::string& event) {
   const std::string length = little_endian(static_cast<std::uint64_t>(event.size()));
-  const std::string bytes = length + little_endian(masked(crc32c(length))) + event + little_endian(masked(crc32c(event)));
+  const std::string bytes =
+      length + little_endian(masked(crc32c(length))) + event + little_endian(masked(crc32c(event)));
   std::fwrite(bytes.data(), 1, bytes.size(), file_);
 }
 

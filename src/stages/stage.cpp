@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 
 #include "mmkd/base/error.h"
@@ -50,7 +51,8 @@ nlohmann::json parents_json(const std::vector<StageArtifact>& parents) {
 }
 
 /// What speaks against using the artifact; empty: nothing.
-std::string objection(const fs::path& folder, const StageInputs& inputs, const std::vector<StageArtifact>& parents, bool verify_bytes) {
+std::string objection(const fs::path& folder, const StageInputs& inputs, const std::vector<StageArtifact>& parents,
+                      bool verify_bytes) {
   const auto stage = read_stage_file(folder);
   if (stage.at("format_version") != kFormatVersion) return "stage.json has another format version";
   if (stage.at("inputs") != inputs.to_json()) return "stage.json records other inputs";
@@ -63,7 +65,8 @@ std::string objection(const fs::path& folder, const StageInputs& inputs, const s
   if (content_digest(stage.at("files")) != stage.at("content")) return "stage.json is damaged: content digest";
   const auto recorded = stage.at("parents");
   for (const auto& parent : parents) {
-    if (recorded.value(parent.key, "") != parent.content) return "parent content changed: " + parent.folder.parent_path().filename().string();
+    if (recorded.value(parent.key, "") != parent.content)
+      return "parent content changed: " + parent.folder.parent_path().filename().string();
   }
   return "";
 }
@@ -80,9 +83,12 @@ StageStore::StageStore(fs::path root) : root_(std::move(root)) {}
 
 fs::path StageStore::folder(const StageInputs& inputs) const { return root_ / inputs.stage / inputs.key(); }
 
-fs::path StageStore::work_folder(const StageInputs& inputs) const { return root_ / inputs.stage / (inputs.key() + ".work"); }
+fs::path StageStore::work_folder(const StageInputs& inputs) const {
+  return root_ / inputs.stage / (inputs.key() + ".work");
+}
 
-StageState StageStore::state(const StageInputs& inputs, const std::vector<StageArtifact>& parents, bool verify_bytes) const {
+StageState StageStore::state(const StageInputs& inputs, const std::vector<StageArtifact>& parents,
+                             bool verify_bytes) const {
   const auto path = folder(inputs);
   if (!fs::exists(path / kStageFile)) return {false, "no artifact"};
   try {
@@ -98,7 +104,8 @@ StageArtifact StageStore::open(const StageInputs& inputs) const {
   const auto stage = read_stage_file(path);
   const auto content = stage.find("content");
   if (content == stage.end() || !content->is_string()) {
-    throw Error("{}: has no content digest: it is damaged; remove its folder and run again", (path / kStageFile).string());
+    throw Error("{}: has no content digest: it is damaged; remove its folder and run again",
+                (path / kStageFile).string());
   }
   return {path, inputs.key(), content->get<std::string>()};
 }
@@ -106,16 +113,21 @@ StageArtifact StageStore::open(const StageInputs& inputs) const {
 StageArtifact StageStore::build(const StageInputs& inputs, const std::vector<StageArtifact>& parents,
                                 const std::function<void(const fs::path&)>& fill) const {
   const auto path = folder(inputs);
+  // A stage's folder is filled in minutes, from what lies in its work folder.
+  remove_stale_temporaries(path.parent_path(), std::chrono::hours(24));
   AtomicFolder building(path);
   fill(building.path());
   nlohmann::json files = nlohmann::json::object();
   for (const auto& file : files_of(building.path())) {
-    files[file.generic_string()] = {{"bytes", fs::file_size(building.path() / file)}, {"sha256", sha256_file(building.path() / file)}};
+    files[file.generic_string()] = {{"bytes", fs::file_size(building.path() / file)},
+                                    {"sha256", sha256_file(building.path() / file)}};
   }
-  const nlohmann::json stage{{"format_version", kFormatVersion}, {"key", inputs.key()},      {"inputs", inputs.to_json()}, {"files", files},
+  const nlohmann::json stage{{"format_version", kFormatVersion}, {"key", inputs.key()},
+                             {"inputs", inputs.to_json()},       {"files", files},
                              {"content", content_digest(files)}, {"parents", parents_json(parents)}};
   write_file_atomic(building.path() / kStageFile, stage.dump(1) + "\n");
-  // What lies there was found unusable before the stage was built; a sound one of a faster builder has the same content.
+  // What lies there was found unusable before the stage was built; a sound one of a faster builder has the same
+  // content.
   std::move(building).commit(fs::exists(path) && !state(inputs, parents, true).ready);
   return open(inputs);
 }
@@ -126,14 +138,16 @@ namespace {
 
 /// What tells that a file was not replaced: size, modification time, inode.
 nlohmann::json fingerprint(const fs::path& path) {
-  struct stat status{};
-  if (::stat(path.c_str(), &status) != 0) throw Error("{}: cannot be examined: {}", path.string(), std::strerror(errno));
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0)
+    throw Error("{}: cannot be examined: {}", path.string(), std::strerror(errno));
   return {status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec, status.st_ino};
 }
 
 }  // namespace
 
-DigestMemo::DigestMemo(fs::path root) : memo_file_(std::move(root) / "digests.json"), entries_(nlohmann::json::object()) {
+DigestMemo::DigestMemo(fs::path root)
+    : memo_file_(std::move(root) / "digests.json"), entries_(nlohmann::json::object()) {
   std::error_code error;
   if (!fs::exists(memo_file_, error)) return;
   auto read = nlohmann::json::parse(read_file(memo_file_), nullptr, false);

@@ -78,7 +78,8 @@ TrainingState read(const fs::path& folder, std::int64_t step) {
 
 }  // namespace
 
-CheckpointStore::CheckpointStore(fs::path folder, std::int64_t keep) : folder_(std::move(folder)), keep_(std::max<std::int64_t>(keep, 1)) {}
+CheckpointStore::CheckpointStore(fs::path folder, std::int64_t keep)
+    : folder_(std::move(folder)), keep_(std::max<std::int64_t>(keep, 1)) {}
 
 void CheckpointStore::save(const TrainingState& checkpoint) const {
   AtomicFolder building(folder_of(folder_, checkpoint.step));

@@ -41,7 +41,8 @@ std::vector<NamedTensor> weights_of(const MultimodalModel& model) {
 std::vector<NamedTensor> snapshot(const std::vector<NamedTensor>& named) {
   std::vector<NamedTensor> copies;
   copies.reserve(named.size());
-  for (const auto& item : named) copies.push_back({item.name, item.tensor.detach().to(at::kCPU, item.tensor.scalar_type(), false, true)});
+  for (const auto& item : named)
+    copies.push_back({item.name, item.tensor.detach().to(at::kCPU, item.tensor.scalar_type(), false, true)});
   return copies;
 }
 
@@ -59,14 +60,16 @@ Batch slice(const Batch& batch, std::int64_t begin, std::int64_t end) {
   part.sample_keys = batch.sample_keys.slice(0, begin, end);
   if (part.teacher_outputs) {
     auto& outputs = *part.teacher_outputs;
-    for (at::Tensor* tensor : {&outputs.img_raw, &outputs.txt_raw, &outputs.img_proj, &outputs.txt_proj}) *tensor = tensor->slice(0, begin, end);
+    for (at::Tensor* tensor : {&outputs.img_raw, &outputs.txt_raw, &outputs.img_proj, &outputs.txt_proj})
+      *tensor = tensor->slice(0, begin, end);
     for (auto& logits : outputs.logits) logits = logits.slice(0, begin, end);
   }
   return part;
 }
 
 const at::Tensor& find(const std::vector<NamedTensor>& named, const std::string& name) {
-  const auto found = std::find_if(named.begin(), named.end(), [&](const NamedTensor& item) { return item.name == name; });
+  const auto found =
+      std::find_if(named.begin(), named.end(), [&](const NamedTensor& item) { return item.name == name; });
   if (found == named.end()) throw Error("the checkpoint lacks tensor '{}': it belongs to another model", name);
   return found->tensor;
 }
@@ -87,9 +90,12 @@ Trainer::Trainer(const TrainerParts& parts, const TrainerSpec& spec, TrainerHook
       hooks_(std::move(hooks)),
       sampler_(parts.train.size(), spec.batch_size, parts.world.size(), parts.world.rank()),
       optimizer_(parameters_of(parts.model, parts.objective), spec.optimizer),
-      loss_sums_(at::zeros({static_cast<std::int64_t>(parts.objective.term_names().size())}, at::TensorOptions(at::kDouble).device(parts.world.device()))) {
+      loss_sums_(at::zeros({static_cast<std::int64_t>(parts.objective.term_names().size())},
+                           at::TensorOptions(at::kDouble).device(parts.world.device()))) {
   if (spec_.micro_batch_size > 0 && parts_.objective.relational()) {
-    throw UsageError("training.micro_batch_size: the loss compares samples with one another and so needs the whole batch at once; set it to 0");
+    throw UsageError(
+        "training.micro_batch_size: the loss compares samples with one another and so needs the whole batch at once; "
+        "set it to 0");
   }
 }
 
@@ -97,7 +103,10 @@ Trainer::~Trainer() = default;
 
 ScheduleConfig Trainer::schedule() const {
   const std::int64_t total = spec_.epochs * sampler_.steps_per_epoch();
-  return {.schedule = spec_.schedule, .peak_lr = spec_.peak_lr, .warmup_steps = warmup_steps(spec_.warmup_fraction, total), .total_steps = total};
+  return {.schedule = spec_.schedule,
+          .peak_lr = spec_.peak_lr,
+          .warmup_steps = warmup_steps(spec_.warmup_fraction, total),
+          .total_steps = total};
 }
 
 TrainOutcome Trainer::run() {
@@ -117,7 +126,8 @@ void Trainer::train_epoch() {
   auto options = parts_.assembler;
   options.pin_memory = parts_.world.device().is_cuda();
   BatchLoader loader(BatchAssembler(parts_.train, options),
-                     epoch_plans(sampler_, parts_.world.size(), spec_.seed, epoch_, step_in_epoch_), {.num_workers = spec_.num_workers});
+                     epoch_plans(sampler_, parts_.world.size(), spec_.seed, epoch_, step_in_epoch_),
+                     {.num_workers = spec_.num_workers});
   while (auto batch = loader.next()) {
     train_step(to_device(std::move(*batch), parts_.world.device()));
     stop_if_asked();
@@ -151,8 +161,10 @@ void Trainer::train_step(Batch batch) {
 
 void Trainer::backward_part(const Batch& batch, bool last) {
   const ModelInput& input = spec_.is_teacher ? batch.teacher : batch.student;
-  const nn::ForwardContext context{
-      .training = true, .seed = spec_.seed, .step = static_cast<std::uint64_t>(step_), .sample_keys = batch.sample_keys};
+  const nn::ForwardContext context{.training = true,
+                                   .seed = spec_.seed,
+                                   .step = static_cast<std::uint64_t>(step_),
+                                   .sample_keys = batch.sample_keys};
   std::optional<TeacherOutputs> teacher = batch.teacher_outputs;
   if (parts_.live_teacher != nullptr) teacher = teacher_outputs(batch);
   ModelOutput output;
@@ -160,7 +172,8 @@ void Trainer::backward_part(const Batch& batch, bool last) {
     const AutocastGuard autocast(parts_.world.device().type(), spec_.precision);
     output = parts_.model.forward(input, context);
   }
-  auto value = parts_.objective.evaluate(output, teacher ? &*teacher : nullptr, batch.labels, batch.shares, parts_.world);
+  auto value =
+      parts_.objective.evaluate(output, teacher ? &*teacher : nullptr, batch.labels, batch.shares, parts_.world);
   if (last) sync_->begin_last_backward();
   value.total_for_backward.backward();
   loss_sums_.add_(value.terms.to(at::kDouble), static_cast<double>(batch.shares.global_count));
@@ -187,10 +200,11 @@ void Trainer::finish_epoch() {
   }
   // Every rank sees the same means, so every rank throws.
   if (!std::isfinite(record.losses.front().second)) {
-    throw CollectiveError(ExitCode::failure,
-                          fmt::format("{}: the training loss of epoch {} is {}. Lower the learning rate or set training.clip_norm; the "
-                                      "checkpoint of the epoch before is kept.",
-                                      spec_.stage, epoch_ + 1, record.losses.front().second));
+    throw CollectiveError(
+        ExitCode::failure,
+        fmt::format("{}: the training loss of epoch {} is {}. Lower the learning rate or set training.clip_norm; the "
+                    "checkpoint of the epoch before is kept.",
+                    spec_.stage, epoch_ + 1, record.losses.front().second));
   }
   if (hooks_.evaluate_dev) {
     parts_.model.eval();
@@ -215,7 +229,8 @@ void Trainer::finish_epoch() {
 std::vector<NamedTensor> Trainer::live_state() const {
   std::vector<NamedTensor> state;
   for (const auto& item : weights_of(parts_.model)) state.push_back({"model." + item.name, item.tensor});
-  for (const auto& item : parts_.objective.named_parameters()) state.push_back({"objective." + item.key(), item.value().detach()});
+  for (const auto& item : parts_.objective.named_parameters())
+    state.push_back({"objective." + item.key(), item.value().detach()});
   for (const auto& item : optimizer_.state()) state.push_back({"optimizer." + item.name, item.tensor});
   return state;
 }
@@ -246,10 +261,11 @@ void Trainer::stop_if_asked() {
   const auto& mpi = parts_.world.mpi();
   if (!mpi.any(stop_requested().has_value())) return;
   save_checkpoint();
-  throw CollectiveError(ExitCode::interrupted,
-                        fmt::format("stopped by a signal in stage {} after step {} (epoch {}); a checkpoint is on disk, the same command "
-                                    "goes on from there",
-                                    spec_.stage, step_, epoch_ + 1));
+  throw CollectiveError(
+      ExitCode::interrupted,
+      fmt::format("stopped by a signal in stage {} after step {} (epoch {}); a checkpoint is on disk, the same command "
+                  "goes on from there",
+                  spec_.stage, step_, epoch_ + 1));
 }
 
 void Trainer::resume() {
@@ -259,7 +275,8 @@ void Trainer::resume() {
     if (!checkpoint) return "";
     for (const auto& item : live_state()) {
       const auto& stored = find(checkpoint->tensors, item.name);
-      if (stored.sizes() != item.tensor.sizes()) throw Error("the checkpoint's tensor '{}' has another shape than the model's", item.name);
+      if (stored.sizes() != item.tensor.sizes())
+        throw Error("the checkpoint's tensor '{}' has another shape than the model's", item.name);
       at::Tensor target = item.tensor;
       const at::NoGradGuard no_grad;
       target.copy_(stored);
@@ -283,7 +300,8 @@ void Trainer::resume() {
 
   const auto world = state.at("world").get<std::int64_t>();
   const bool same_world = world == parts_.world.size();
-  at::Tensor sums = at::zeros({world, loss_sums_.size(0)}, at::TensorOptions(at::kDouble).device(parts_.world.device()));
+  at::Tensor sums =
+      at::zeros({world, loss_sums_.size(0)}, at::TensorOptions(at::kDouble).device(parts_.world.device()));
   if (parts_.world.rank() == 0) {
     outcome_.best = snapshot(with_prefix(checkpoint->tensors, "best."));
     sums.copy_(find(checkpoint->tensors, "loss_sums"));
@@ -294,10 +312,13 @@ void Trainer::resume() {
   } else if (parts_.world.rank() == 0) {
     loss_sums_.copy_(sums.sum(0));
   }
-  log::info("{}: going on from the checkpoint after step {} (epoch {}, step {} of the epoch)", spec_.stage, step_, epoch_ + 1, step_in_epoch_);
+  log::info("{}: going on from the checkpoint after step {} (epoch {}, step {} of the epoch)", spec_.stage, step_,
+            epoch_ + 1, step_in_epoch_);
   if (!same_world || state.at("threads").get<int>() != at::get_num_threads()) {
-    log::info("{}: the checkpoint was made with {} ranks of {} threads, this run has {} of {}: results agree to rounding, not bit for bit",
-              spec_.stage, world, state.at("threads").get<int>(), parts_.world.size(), at::get_num_threads());
+    log::info(
+        "{}: the checkpoint was made with {} ranks of {} threads, this run has {} of {}: results agree to rounding, "
+        "not bit for bit",
+        spec_.stage, world, state.at("threads").get<int>(), parts_.world.size(), at::get_num_threads());
   }
 }
 

@@ -177,6 +177,8 @@ std::vector<Bad> bad_sets() {
        [](SmallSet& s) { write_plain(s.image(s.test[0]), read_plain(s.image(s.train[0]))); }, "test0",
        "the same image bytes are in split train (sample 'train0')"},
       {"id in two splits", [](SmallSet& s) { s.dev[3].id = "train5"; }, "train5", "id is also in split train"},
+      {"id twice in one split", [](SmallSet& s) { s.train[7].id = "train6"; }, "train6",
+       "the id occurs twice (first in "},
   };
 }
 
@@ -187,7 +189,7 @@ TEST(BadSamples, AreRefusedByName) {
     bad.spoil(set);
     set.write_tables();
     const auto text = complaint(set.config);
-    expect_contains(text, "1 bad samples");
+    expect_contains(text, "1 bad sample:");
     expect_contains(text, "sample '" + bad.sample + "'");
     expect_contains(text, bad.message);
   }
@@ -199,9 +201,9 @@ TEST(BadSamples, AreListedAndLeftOutUnderQuarantine) {
   set.write_tables();
   set.config.data.on_bad_sample = OnBadSample::quarantine;
   const auto info = pack_alone(set.config);
-  EXPECT_EQ(info.counts, (std::array<std::int64_t, 3>{11, 1, 2}));
+  EXPECT_EQ(info.counts, (std::array<std::int64_t, 3>{10, 1, 2}));
   const auto quarantined = read_manifest(info.folder).quarantined;
-  EXPECT_EQ(quarantined[0].size(), 1U);
+  EXPECT_EQ(quarantined[0].size(), 2U);
   EXPECT_EQ(quarantined[1].size(), 3U);
   EXPECT_EQ(quarantined[2].size(), 1U);
   std::string all;

@@ -46,9 +46,7 @@ TEST(McNemar, StaysAProbabilityForManySamples) {
   EXPECT_GT(r.p_exact, 0.9);
 }
 
-TEST(McNemar, RefusesDifferentSizes) {
-  EXPECT_THROW(mcnemar({true}, {}), Error);
-}
+TEST(McNemar, RefusesDifferentSizes) { EXPECT_THROW(mcnemar({true}, {}), Error); }
 
 }  // namespace
 }  // namespace mmkd

@@ -14,7 +14,9 @@ Verdict check_mcnemar(const Case& c) {
     return std::vector<bool>(values.begin(), values.end());
   };
   const auto got = mcnemar(flags("correct_a"), flags("correct_b"));
-  const auto number = [&](const char* key, double value) { compare(c, key, {value}, {want.at(key).get<double>()}, verdict); };
+  const auto number = [&](const char* key, double value) {
+    compare(c, key, {value}, {want.at(key).get<double>()}, verdict);
+  };
   number("only_a", static_cast<double>(got.only_a));
   number("only_b", static_cast<double>(got.only_b));
   number("p_exact", got.p_exact);

@@ -38,11 +38,13 @@ TEST(SplitScores, SurviveTheWayThroughJson) {
 
 TEST(MetricsFiles, LeaveUndefinedNumbersEmptyInCsvAndNullInJson) {
   const test::TempFolder folder;
-  EpochRecord record{.epoch = 1, .learning_rate = 3e-4, .losses = {{"train_loss", 2.5}, {"loss_ce", 2.0}}, .dev = two_tasks()};
+  EpochRecord record{
+      .epoch = 1, .learning_rate = 3e-4, .losses = {{"train_loss", 2.5}, {"loss_ce", 2.0}}, .dev = two_tasks()};
   write_metrics(folder.path(), "metrics", {epoch_row(record)});
   const std::string csv = read_file(folder / "metrics.csv");
   EXPECT_EQ(csv.substr(0, csv.find('\n')),
-            "epoch,learning_rate,train_loss,loss_ce,dev_modality_acc,dev_modality_f1,dev_modality_prec,dev_modality_rec,dev_modality_auc,"
+            "epoch,learning_rate,train_loss,loss_ce,dev_modality_acc,dev_modality_f1,dev_modality_prec,dev_modality_"
+            "rec,dev_modality_auc,"
             "dev_location_acc,dev_location_f1,dev_location_prec,dev_location_rec,dev_location_auc,dev_infer_ms");
   EXPECT_NE(csv.find(",1.0,1.0,1.0,1.0,,1.5\n"), std::string::npos) << csv;
   const auto json = nlohmann::json::parse(read_file(folder / "metrics.json"));
@@ -58,7 +60,8 @@ TEST(MetricsFiles, KeepColumnsOfRowsThatDiffer) {
 TEST(ConfusionMatrices, QuoteClassNames) {
   const test::TempFolder folder;
   write_confusion_matrices(folder.path(), "", two_tasks());
-  EXPECT_EQ(read_file(folder / "confusion_dev_modality.csv"), "true\\predicted,CT,\"MR, \"\"T2\"\"\"\nCT,2,0\n\"MR, \"\"T2\"\"\",1,1\n");
+  EXPECT_EQ(read_file(folder / "confusion_dev_modality.csv"),
+            "true\\predicted,CT,\"MR, \"\"T2\"\"\"\nCT,2,0\n\"MR, \"\"T2\"\"\",1,1\n");
 }
 
 TEST(ScoreTable, HasALinePerModelSplitAndTask) {
@@ -78,10 +81,16 @@ TEST(Results, HoldTheSectionsThatReadersKnow) {
   RunResults results;
   results.timestamp = "2026-01-01T00:00:00Z";
   results.student = {{"dev", two_tasks()}};
-  results.student_model = ModelResults{.vision = "vit", .text = "bert", .fusion_layers = 1, .vision_params = 10, .text_params = 20, .total_params = 1500000};
+  results.student_model = ModelResults{.vision = "vit",
+                                       .text = "bert",
+                                       .fusion_layers = 1,
+                                       .vision_params = 10,
+                                       .text_params = 20,
+                                       .total_params = 1500000};
   results.stages = {{"pack", "abc", true, 0.5}};
   const auto json = to_json(results);
-  for (const char* section : {"timestamp", "config", "metrics", "models", "training", "data", "fusion", "loss", "keys", "world", "versions", "timing"}) {
+  for (const char* section : {"timestamp", "config", "metrics", "models", "training", "data", "fusion", "loss", "keys",
+                              "world", "versions", "timing"}) {
     EXPECT_TRUE(json.contains(section)) << section;
   }
   EXPECT_DOUBLE_EQ(json["models"]["student"]["params_millions"].get<double>(), 1.5);
@@ -93,7 +102,8 @@ TEST(Results, HoldTheSectionsThatReadersKnow) {
 
 TEST(Progress, EstimatesTheRestFromThisProcessAlone) {
   // 10 of 100 steps were there before; 30 more took 60 s, so 60 more take 120 s.
-  const auto line = Progress::line({.title = "teacher", .first = 10, .done = 40, .total = 100, .samples = 600, .seconds = 60, .detail = "loss 1.5"});
+  const auto line = Progress::line(
+      {.title = "teacher", .first = 10, .done = 40, .total = 100, .samples = 600, .seconds = 60, .detail = "loss 1.5"});
   EXPECT_EQ(line, "teacher  [########............] 40/100  10.0 samples/s  2:00 left  loss 1.5");
 }
 

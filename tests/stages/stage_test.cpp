@@ -53,6 +53,22 @@ TEST(StageInputs, KeyChangesWithEveryInput) {
   add([](StageInputs& i) { i.external["vocabulary"] = "123"; });
 }
 
+TEST(StageStore, RemovesWhatKilledBuildersLeftLongAgo) {
+  const test::TempFolder root;
+  const StageStore store(root.path());
+  const auto inputs = teacher_inputs();
+  const auto old = root.path() / "teacher" / "0123.4711-1-0.tmp";
+  const auto fresh = root.path() / "teacher" / "0123.4712-1-0.tmp";
+  for (const auto& folder : {old, fresh}) {
+    fs::create_directories(folder);
+    write_plain(folder / "half", "x");
+  }
+  fs::last_write_time(old, fs::file_time_type::clock::now() - std::chrono::hours(25));
+  build(store, inputs, "weights");
+  EXPECT_FALSE(fs::exists(old));
+  EXPECT_TRUE(fs::exists(fresh));
+}
+
 TEST(StageStore, ReusesWhatWasBuilt) {
   const test::TempFolder root;
   const StageStore store(root.path());

@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -59,6 +60,10 @@ class AtomicFolder {
   fs::path final_, temporary_;
   bool committed_ = false;
 };
+
+/// Removes temporaries of AtomicFile and AtomicFolder in `folder` that a killed process left behind: those not written
+/// to for `older_than`, so that what another process is building at this moment stays.
+void remove_stale_temporaries(const fs::path& folder, std::chrono::hours older_than);
 
 /// Free bytes for this user on the file system of `path` (or of its nearest existing parent).
 std::uint64_t free_bytes(const fs::path& path);

@@ -16,7 +16,8 @@ class MappedFile {
   /// Throws Error if it cannot be opened or mapped.
   explicit MappedFile(const std::filesystem::path& path, MapAccess access = MapAccess::read_only);
   ~MappedFile();
-  MappedFile(MappedFile&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  MappedFile(MappedFile&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   MappedFile& operator=(MappedFile&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);

@@ -24,7 +24,8 @@ enum class RngPurpose : std::uint32_t {
 /// Philox4x32-`rounds` (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): 128 random bits as a
 /// pure function of counter and key.
 template <int rounds = 10>
-constexpr std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) {
+constexpr std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
+                                                  std::array<std::uint32_t, 2> key) {
   for (int i = 0; i < rounds; ++i) {
     const std::uint64_t a = 0xD2511F53ULL * counter[0];
     const std::uint64_t b = 0xCD9E8D57ULL * counter[2];

@@ -19,15 +19,16 @@ class CollectiveError : public Error {
   ExitCode code_;
 };
 
-/// Collective. Runs `work` on every rank, then votes. If it threw anywhere, every rank throws a CollectiveError with the message and
-/// exit code of the lowest rank that failed; the message names the rank when ranks differ. `work` must not contain
-/// collectives that a failing rank would skip.
+/// Collective. Runs `work` on every rank, then votes. If it threw anywhere, every rank throws a CollectiveError with
+/// the message and exit code of the lowest rank that failed; the message names the rank when ranks differ. `work` must
+/// not contain collectives that a failing rank would skip.
 void on_all_ranks(const MpiSession& mpi, const std::function<void()>& work);
 
 /// Collective. Runs `work` on rank 0 only; its error becomes every rank's CollectiveError.
 void on_rank_zero(const MpiSession& mpi, const std::function<void()>& work);
 
-/// Collective. Runs `work` on rank 0 only and gives its result to every rank; its error becomes every rank's CollectiveError.
+/// Collective. Runs `work` on rank 0 only and gives its result to every rank; its error becomes every rank's
+/// CollectiveError.
 std::string from_rank_zero(const MpiSession& mpi, const std::function<std::string()>& work);
 
 }  // namespace mmkd

@@ -68,7 +68,8 @@ class PackedSplit {
   ~PackedSplit();
   PackedSplit(PackedSplit&&) noexcept;
   std::int64_t size() const;
-  /// Sample `i`; with verify_on_read its checksum is computed first, and Error names shard, record and id if it differs.
+  /// Sample `i`; with verify_on_read its checksum is computed first, and Error names shard, record and id if it
+  /// differs.
   Record get(std::int64_t i) const;
   /// Token count of sample `i` in a stream, without touching the record.
   std::int64_t length(std::int64_t i, int token_stream) const;

@@ -14,9 +14,9 @@ std::string_view name(Split split);
 
 /// One row of a data set, before packing.
 struct Sample {
-  std::string id;                   ///< unique over the data set
-  std::filesystem::path image;      ///< absolute or relative to the working folder; never leaves data.root
-  std::string text;                 ///< UTF-8; never empty (an empty caption was replaced)
+  std::string id;               ///< unique over the data set
+  std::filesystem::path image;  ///< absolute or relative to the working folder; never leaves data.root
+  std::string text;             ///< UTF-8; never empty (an empty caption was replaced)
   bool text_was_empty = false;
   std::vector<std::string> labels;  ///< class name of each task, in the tasks' order
   std::string where;                ///< file:line, for messages

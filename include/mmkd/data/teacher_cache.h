@@ -16,16 +16,16 @@ struct TeacherCacheLayout {
   std::int64_t rows = 0;     ///< samples of the train split (one view of each)
   std::int64_t img_raw = 0;  ///< widths
   std::int64_t txt_raw = 0;
-  std::int64_t proj = 0;     ///< of img_proj and of txt_proj
-  std::vector<std::int64_t> classes;                 ///< of each task
-  CacheFeatures features = CacheFeatures::fp32;      ///< stored type of the four features; logits are float32
-  std::string pack_key, teacher_key;                 ///< stage keys of what it was computed from
+  std::int64_t proj = 0;                         ///< of img_proj and of txt_proj
+  std::vector<std::int64_t> classes;             ///< of each task
+  CacheFeatures features = CacheFeatures::fp32;  ///< stored type of the four features; logits are float32
+  std::string pack_key, teacher_key;             ///< stage keys of what it was computed from
   std::int64_t floats_per_row() const;
   bool operator==(const TeacherCacheLayout&) const = default;
 };
 
-/// Blocks of consecutive rows, appended to a journal as they are computed, in any order: a build that was killed goes on
-/// with the blocks that are missing. Each block carries a checksum; a torn end is cut off on opening. One writer.
+/// Blocks of consecutive rows, appended to a journal as they are computed, in any order: a build that was killed goes
+/// on with the blocks that are missing. Each block carries a checksum; a torn end is cut off on opening. One writer.
 class TeacherCacheJournal {
  public:
   /// Opens or creates `file`. A journal of another layout or block size is thrown away.
@@ -37,8 +37,8 @@ class TeacherCacheJournal {
   std::int64_t blocks() const;
   std::int64_t rows_of(std::int64_t block) const;
   bool has(std::int64_t block) const;
-  /// keys: [rows] sample keys; values: [rows, floats_per_row]. On disk when it returns. Throws Error for a block that is
-  /// there already, wrong sizes, values that are not finite (naming the row), and write errors.
+  /// keys: [rows] sample keys; values: [rows, floats_per_row]. On disk when it returns. Throws Error for a block that
+  /// is there already, wrong sizes, values that are not finite (naming the row), and write errors.
   void add(std::int64_t block, std::span<const std::uint64_t> keys, std::span<const float> values);
   /// Writes the cache file from all blocks; throws Error naming how many are missing.
   void assemble(const std::filesystem::path& cache_file) const;

@@ -24,8 +24,8 @@ struct ClassificationScores {
   std::vector<ClassScores> per_class;
 };
 
-/// y_true, y_pred: [N] class numbers in [0, classes). prob: [N, classes] row-major, any monotone score per class. Throws
-/// Error for an empty set, sizes that differ, or a class number out of range.
+/// y_true, y_pred: [N] class numbers in [0, classes). prob: [N, classes] row-major, any monotone score per class.
+/// Throws Error for an empty set, sizes that differ, or a class number out of range.
 ClassificationScores score_classification(std::span<const std::int32_t> y_true, std::span<const std::int32_t> y_pred,
                                           std::span<const double> prob, std::int64_t classes);
 

@@ -22,6 +22,6 @@ class CachedOutputs final : public TeacherOutputSource {
 
 /// A row's numbers as tensors, and back: the order of TeacherCacheLayout.
 TeacherOutputs split_rows(const at::Tensor& values, const TeacherCacheLayout& layout);  // [B, floats_per_row]
-at::Tensor join_rows(const TeacherOutputs& outputs);                                     // float32 on the CPU
+at::Tensor join_rows(const TeacherOutputs& outputs);                                    // float32 on the CPU
 
 }  // namespace mmkd

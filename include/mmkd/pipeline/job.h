@@ -54,7 +54,7 @@ StageArtifact test_stage(Job& job, const StageArtifact& pack, const std::optiona
 void export_towers(const Job& job, const StageArtifact& student, const std::filesystem::path& folder);
 
 /// Rank 0: weights, metrics, results.json, … into logging.log_dir.
-void write_artifacts(const Job& job, const std::optional<StageArtifact>& teacher, const std::optional<StageArtifact>& student,
-                     const StageArtifact& test);
+void write_artifacts(const Job& job, const std::optional<StageArtifact>& teacher,
+                     const std::optional<StageArtifact>& student, const StageArtifact& test);
 
 }  // namespace mmkd

@@ -18,9 +18,9 @@ namespace mmkd {
 struct ModelSource {
   Role role = Role::teacher;
   ModelSpec spec;
-  std::string vision_name, text_name;                         ///< as results.json names them
+  std::string vision_name, text_name;                        ///< as results.json names them
   std::filesystem::path vision_checkpoint, text_checkpoint;  ///< Hugging Face folders; empty: from scratch
-  std::filesystem::path weights;                              ///< of the whole model; empty: none
+  std::filesystem::path weights;                             ///< of the whole model; empty: none
   std::vector<std::string> task_slugs;
 
   struct Widths {

@@ -15,8 +15,8 @@ struct RunOptions {
 };
 
 /// Collective: every rank must call. Runs what is missing of the job and writes the artifacts into logging.log_dir.
-/// Throws the same Error on every rank for what can be told beforehand; Interrupted after a stop signal, with a checkpoint
-/// on disk.
+/// Throws the same Error on every rank for what can be told beforehand; Interrupted after a stop signal, with a
+/// checkpoint on disk.
 void run_job(const LoadedConfig& loaded, const MpiSession& mpi, const RunOptions& options);
 
 }  // namespace mmkd

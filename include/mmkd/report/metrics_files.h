@@ -6,10 +6,11 @@
 
 namespace mmkd {
 
-/// Rewrites `<folder>/<stem>.csv` and `<folder>/<stem>.json` atomically from all epochs so far: a crash never leaves half a
-/// row, and a resumed run continues the same files. Columns are the keys of the rows in order of first appearance; null
-/// is an empty cell.
-void write_metrics(const std::filesystem::path& folder, const std::string& stem, const std::vector<nlohmann::ordered_json>& rows);
+/// Rewrites `<folder>/<stem>.csv` and `<folder>/<stem>.json` atomically from all epochs so far: a crash never leaves
+/// half a row, and a resumed run continues the same files. Columns are the keys of the rows in order of first
+/// appearance; null is an empty cell.
+void write_metrics(const std::filesystem::path& folder, const std::string& stem,
+                   const std::vector<nlohmann::ordered_json>& rows);
 
 /// One CSV line (RFC 4180 quoting where needed), without line end.
 std::string csv_line(const std::vector<std::string>& cells);

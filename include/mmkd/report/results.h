@@ -28,9 +28,9 @@ struct StageResults {
 
 /// What a run leaves in results.json (docs/formats/results.md).
 struct RunResults {
-  std::string timestamp;  ///< ISO 8601, UTC
-  nlohmann::json config;  ///< resolved
-  std::vector<nlohmann::ordered_json> history;          ///< of the student, or of the teacher with teacher_only
+  std::string timestamp;                        ///< ISO 8601, UTC
+  nlohmann::json config;                        ///< resolved
+  std::vector<nlohmann::ordered_json> history;  ///< of the student, or of the teacher with teacher_only
   std::vector<nlohmann::ordered_json> teacher_history;
   std::map<std::string, SplitScores> student, teacher;  ///< by split
   std::optional<ModelResults> student_model, teacher_model;

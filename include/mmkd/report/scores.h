@@ -31,9 +31,10 @@ nlohmann::ordered_json flat_metrics(const SplitScores& scores);
 
 /// One epoch of a training stage.
 struct EpochRecord {
-  std::int64_t epoch = 0;  ///< from 1
+  std::int64_t epoch = 0;    ///< from 1
   double learning_rate = 0;  ///< of the epoch's last step
-  std::vector<std::pair<std::string, double>> losses;  ///< "train_loss" first, then its terms, each a mean over the epoch's samples
+  std::vector<std::pair<std::string, double>>
+      losses;  ///< "train_loss" first, then its terms, each a mean over the epoch's samples
   SplitScores dev;
 };
 /// One flat row: epoch, learning_rate, losses, then the dev metrics.
@@ -43,7 +44,8 @@ nlohmann::ordered_json epoch_row(const EpochRecord& record);
 std::string score_table(const std::vector<std::pair<std::string, SplitScores>>& rows);
 
 /// `confusion_<split>_<task>.csv` for every task: header "true\predicted" and the class names.
-void write_confusion_matrices(const std::filesystem::path& folder, const std::string& prefix, const SplitScores& scores);
+void write_confusion_matrices(const std::filesystem::path& folder, const std::string& prefix,
+                              const SplitScores& scores);
 
 /// Everything of the scores, for stage artifacts (flat metrics, confusion matrices, per-class tables), and back.
 nlohmann::ordered_json to_json(const SplitScores& scores);

@@ -12,8 +12,8 @@ namespace mmkd {
 /// must be bit-identical between runs: events carry wall times.
 class TensorBoardWriter {
  public:
-  /// Creates `<folder>/events.out.tfevents.<seconds>.<host>.<pid>`; a resumed run writes another file and TensorBoard joins
-  /// them. Throws Error if it cannot be created.
+  /// Creates `<folder>/events.out.tfevents.<seconds>.<host>.<pid>`; a resumed run writes another file and TensorBoard
+  /// joins them. Throws Error if it cannot be created.
   explicit TensorBoardWriter(const std::filesystem::path& folder);
   ~TensorBoardWriter();
   TensorBoardWriter(const TensorBoardWriter&) = delete;

@@ -14,8 +14,8 @@ namespace mmkd {
 
 /// Exactly the inputs that change a stage's result.
 struct StageInputs {
-  std::string stage;   ///< "pack", "teacher", "cache", "student", "test"
-  int version = 1;     ///< raised by hand when the meaning of the result changes
+  std::string stage;                            ///< "pack", "teacher", "cache", "student", "test"
+  int version = 1;                              ///< raised by hand when the meaning of the result changes
   nlohmann::json config;                        ///< the resolved subset of the configuration
   std::map<std::string, std::string> parents;   ///< stage -> key
   std::map<std::string, std::string> external;  ///< name -> SHA-256 of a data, weight or tokenizer file
@@ -42,8 +42,8 @@ class StageStore {
  public:
   explicit StageStore(std::filesystem::path root);
   std::filesystem::path folder(const StageInputs& inputs) const;
-  /// Is there an artifact that may be used? `parents`: the artifacts as they lie there now. Checks stage.json, sizes, and
-  /// with `verify_bytes` every file's digest.
+  /// Is there an artifact that may be used? `parents`: the artifacts as they lie there now. Checks stage.json, sizes,
+  /// and with `verify_bytes` every file's digest.
   StageState state(const StageInputs& inputs, const std::vector<StageArtifact>& parents, bool verify_bytes) const;
   /// Opens a ready artifact; throws Error when there is none.
   StageArtifact open(const StageInputs& inputs) const;

@@ -20,8 +20,8 @@ struct TrainingState {
   std::vector<NamedTensor> tensors;  ///< on the CPU
 };
 
-/// `ckpt-<step>/` folders under one work folder (docs/formats/checkpoint.md). Written by rank 0 alone: built aside, every
-/// file with its SHA-256 in manifest.json, renamed into place last.
+/// `ckpt-<step>/` folders under one work folder (docs/formats/checkpoint.md). Written by rank 0 alone: built aside,
+/// every file with its SHA-256 in manifest.json, renamed into place last.
 class CheckpointStore {
  public:
   /// The newest `keep` (>= 1) checkpoints are kept.

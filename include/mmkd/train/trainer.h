@@ -21,7 +21,7 @@
 namespace mmkd {
 
 struct TrainerSpec {
-  std::string stage;  ///< for messages and progress: "teacher" or "student"
+  std::string stage;        ///< for messages and progress: "teacher" or "student"
   bool is_teacher = false;  ///< which input of a batch the model reads
   std::int64_t epochs = 1;
   std::int64_t batch_size = 16;       ///< global
@@ -41,8 +41,8 @@ struct TrainerParts {
   MultimodalModel& model;
   Objective& objective;
   const SampleSource& train;
-  AssemblerOptions assembler;        ///< which inputs batches carry, cached teacher outputs
-  MultimodalModel* live_teacher = nullptr;  ///< computes teacher outputs in each step; null: cached ones, or none
+  AssemblerOptions assembler;                    ///< which inputs batches carry, cached teacher outputs
+  MultimodalModel* live_teacher = nullptr;       ///< computes teacher outputs in each step; null: cached ones, or none
   const CheckpointStore* checkpoints = nullptr;  ///< null on ranks other than 0
 };
 
@@ -57,7 +57,7 @@ struct StepReport {
 struct TrainerHooks {
   /// Collective. Scores the model on dev; the result counts on rank 0. Unset: no evaluation.
   std::function<SplitScores()> evaluate_dev;
-  std::function<void(const StepReport&)> on_step;     ///< on every rank
+  std::function<void(const StepReport&)> on_step;  ///< on every rank
   /// On rank 0, with the rows of all epochs so far.
   std::function<void(const EpochRecord&, const std::vector<nlohmann::ordered_json>&)> on_epoch;
 };
@@ -75,12 +75,12 @@ class Trainer {
   Trainer(const TrainerParts& parts, const TrainerSpec& spec, TrainerHooks hooks);
   ~Trainer();
 
-  /// Collective. Goes on from the newest checkpoint that verifies, if there is one. Throws CollectiveError if it does not
-  /// fit this run.
+  /// Collective. Goes on from the newest checkpoint that verifies, if there is one. Throws CollectiveError if it does
+  /// not fit this run.
   void resume();
 
-  /// Collective. Trains to the last epoch, with a checkpoint after each. After a stop signal on any rank all ranks finish
-  /// the step, write a checkpoint, and throw CollectiveError with ExitCode::interrupted.
+  /// Collective. Trains to the last epoch, with a checkpoint after each. After a stop signal on any rank all ranks
+  /// finish the step, write a checkpoint, and throw CollectiveError with ExitCode::interrupted.
   TrainOutcome run();
 
  private:
@@ -102,12 +102,12 @@ class Trainer {
   AdamW optimizer_;
   std::optional<GradSync> sync_;
 
-  std::int64_t epoch_ = 0;          // from 0
+  std::int64_t epoch_ = 0;  // from 0
   std::int64_t step_in_epoch_ = 0;
-  std::int64_t step_ = 0;           // of the stage
-  std::int64_t samples_ = 0;        // since this process began
+  std::int64_t step_ = 0;     // of the stage
+  std::int64_t samples_ = 0;  // since this process began
   double last_lr_ = 0;
-  at::Tensor loss_sums_;            // [terms] float64: sum over the epoch's steps of G · this rank's contribution
+  at::Tensor loss_sums_;  // [terms] float64: sum over the epoch's steps of G · this rank's contribution
   TrainOutcome outcome_;
 };
 
