@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "mmkd/base/edit_distance.h"
 #include "mmkd/base/error.h"
 
 namespace mmkd::config_detail {
@@ -14,21 +15,6 @@ std::string lower(std::string_view text) {
   return result;
 }
 }  // namespace
-
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> before(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) last[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = std::min(row[j], before[j - 2] + 1);
-    }
-    before.swap(last);
-    last.swap(row);
-  }
-  return last[b.size()];
-}
 
 std::string_view closest(std::string_view found, std::span<const std::string_view> candidates) {
   constexpr std::size_t kLongest = 64;  // nothing longer is a misspelt key, and the distance is quadratic

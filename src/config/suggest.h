@@ -6,9 +6,6 @@
 
 namespace mmkd::config_detail {
 
-/// Insertions, deletions, substitutions and swaps of neighbours that turn `a` into `b` (optimal string alignment).
-std::size_t edit_distance(std::string_view a, std::string_view b);
-
 /// The candidate that `found` is most likely a misspelling of, case ignored; "" if none is near enough.
 std::string_view closest(std::string_view found, std::span<const std::string_view> candidates);
 

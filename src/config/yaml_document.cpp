@@ -145,9 +145,7 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   void add_entry(Node& map, const Node& key, Node value) {
-    if (key.kind != Node::Kind::scalar) {
-      problems_.push_back({key.place, fmt::format("expected a key, found {}", key.describe())});
-    } else if (key.text.size() > kLongestKey) {
+    if (key.kind != Node::Kind::scalar || key.text.size() > kLongestKey) {
       problems_.push_back({key.place, fmt::format("expected a key, found {}", key.describe())});
     } else if (const Node* first = map.find(key.text)) {
       const auto& at = first->place;

@@ -374,7 +374,7 @@ StageInputs pack_stage_inputs(const Config& config) {
 
 fs::path locate_pack(const Config& config) {
   if (!config.data.packed.empty()) return config.data.packed;
-  const auto folder = StageStore(artifacts_root(config)).folder(pack_stage_inputs(config));
+  auto folder = StageStore(artifacts_root(config)).folder(pack_stage_inputs(config));
   if (!fs::exists(folder / kManifestFile)) {
     throw UsageError(
         "the data is not packed yet (looked for {}). Run:  mmkd-pack {}  with the same --set options, or "

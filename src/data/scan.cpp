@@ -74,6 +74,7 @@ std::vector<std::vector<std::string>> discover_classes(Scan& scan, std::size_t t
   }
   remove_bad(scan, unseen);
   std::vector<std::vector<std::string>> classes;
+  classes.reserve(seen.size());
   for (const auto& set : seen) classes.emplace_back(set.begin(), set.end());
   return classes;
 }

@@ -4,27 +4,13 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "mmkd/base/edit_distance.h"
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
 #include "mmkd/base/mapped_file.h"
 
 namespace mmkd {
 namespace {
-
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
-    }
-  }
-  return row[b.size()];
-}
 
 /// The three names nearest to `wanted`, for the message about a missing one.
 std::vector<std::string> close_names(const SafetensorsHeader& header, std::string_view wanted) {

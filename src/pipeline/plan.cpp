@@ -75,6 +75,10 @@ StageInputs student_inputs(const Config& config, const JobPlan& plan, const std:
 
 std::string_view name(Role role) { return role == Role::teacher ? "teacher" : "student"; }
 
+bool plans_cache(const Config& config) {
+  return !config.training.teacher_only && distils(config) && config.training.teacher == TeacherOutputsFrom::cached;
+}
+
 JobPlan make_plan(const Config& config, const PackedInfo& packed, const std::string& device_type,
                   const std::map<std::string, std::string>& external) {
   JobPlan plan;
@@ -82,7 +86,7 @@ JobPlan make_plan(const Config& config, const PackedInfo& packed, const std::str
   plan.pack = {.stage = "pack", .version = 1, .external = {{"packed", packed.key}, {"digest", packed.digest}}};
   if (!without_teacher(config)) plan.teacher = teacher_inputs(config, plan.pack, device_type, external);
   const bool has_student = !config.training.teacher_only;
-  if (has_student && distils(config) && config.training.teacher == TeacherOutputsFrom::cached) {
+  if (plans_cache(config)) {
     plan.cache = cache_inputs(config, plan.pack, *plan.teacher, device_type);
   }
   if (has_student) plan.student = student_inputs(config, plan, device_type, external);

@@ -158,6 +158,31 @@ void print_plan(const Job& job) {
   std::fputs(text.c_str(), stdout);
 }
 
+/// Collective. The key under which the data would be packed; empty: it is packed. Reads the data set's tables.
+std::string missing_pack(const Config& config, const MpiSession& mpi) {
+  return from_rank_zero(mpi, [&]() -> std::string {
+    if (!config.data.packed.empty()) return "";
+    const auto inputs = pack_stage_inputs(config);
+    return StageStore(artifacts_root(config)).state(inputs, {}, false).ready ? "" : inputs.key();
+  });
+}
+
+/// The plan while there is no packed data. The keys of the stages after it depend on its content.
+void print_plan_before_packing(const Config& config, const std::string& pack_key) {
+  std::vector<PlannedStage> rows{{"pack", pack_key, false, "no artifact: mmkd-pack builds it"}};
+  const auto add = [&](const char* stage) { rows.push_back({stage, "", false, "needs pack first"}); };
+  if (!without_teacher(config)) add("teacher");
+  if (!config.training.teacher_only) {
+    if (plans_cache(config)) add("cache");
+    add("student");
+  }
+  add("test");
+  const std::string text = plan_table(rows) +
+                           "\nThe configuration, the tables and every image file are in order; weights and sizes are "
+                           "checked once the data is packed.\n";
+  std::fputs(text.c_str(), stdout);
+}
+
 void log_start(const Job& job) {
   for (const auto& note : job.loaded.notes) log::info("{}", note);
   log::info("{} ranks with {} threads each on {}; data {} ({} train, {} dev, {} test)", job.world.size(),
@@ -180,6 +205,12 @@ void run_job(const LoadedConfig& loaded, const MpiSession& mpi, const RunOptions
   at::DeviceType device = at::kCPU;
   on_all_ranks(mpi, [&] { device = choose_device(config.device); });
   divide_cores(mpi);
+  if (options.dry_run) {
+    if (const auto key = missing_pack(config, mpi); !key.empty()) {
+      on_rank_zero(mpi, [&] { print_plan_before_packing(config, key); });
+      return;
+    }
+  }
   const auto world = make_world(mpi, device);
   Job job = prepare(loaded, *world, options);
   if (options.dry_run) {

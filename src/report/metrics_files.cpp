@@ -48,6 +48,7 @@ void write_metrics(const std::filesystem::path& folder, const std::string& stem,
   std::string csv = csv_line(columns) + "\n";
   for (const auto& row : rows) {
     std::vector<std::string> cells;
+    cells.reserve(columns.size());
     for (const auto& column : columns) cells.push_back(row.contains(column) ? cell(row.at(column)) : "");
     csv += csv_line(cells) + "\n";
   }

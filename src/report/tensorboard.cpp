@@ -46,17 +46,13 @@ std::string varint(std::uint64_t value) {
 }
 
 // Protocol buffer wire format: key = field number * 8 + wire type (0 varint, 1 64-bit, 2 length-delimited, 5 32-bit).
-std::string field_bytes(int number, const std::string& bytes) {
-  return varint(static_cast<std::uint64_t>(number * 8 + 2)) + varint(bytes.size()) + bytes;
+std::string field_bytes(std::uint64_t number, const std::string& bytes) {
+  return varint(number * 8 + 2) + varint(bytes.size()) + bytes;
 }
-std::string field_double(int number, double value) {
-  return varint(static_cast<std::uint64_t>(number * 8 + 1)) + little_endian(value);
-}
-std::string field_float(int number, float value) {
-  return varint(static_cast<std::uint64_t>(number * 8 + 5)) + little_endian(value);
-}
-std::string field_varint(int number, std::int64_t value) {
-  return varint(static_cast<std::uint64_t>(number * 8)) + varint(static_cast<std::uint64_t>(value));
+std::string field_double(std::uint64_t number, double value) { return varint(number * 8 + 1) + little_endian(value); }
+std::string field_float(std::uint64_t number, float value) { return varint(number * 8 + 5) + little_endian(value); }
+std::string field_varint(std::uint64_t number, std::int64_t value) {
+  return varint(number * 8) + varint(static_cast<std::uint64_t>(value));
 }
 
 double wall_time() {

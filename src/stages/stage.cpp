@@ -39,7 +39,7 @@ std::string content_digest(const nlohmann::json& files) {
 }
 
 nlohmann::json read_stage_file(const fs::path& folder) {
-  const auto json = nlohmann::json::parse(read_file(folder / kStageFile), nullptr, false);
+  auto json = nlohmann::json::parse(read_file(folder / kStageFile), nullptr, false);
   if (!json.is_object()) throw Error("{}: is no JSON object", (folder / kStageFile).string());
   return json;
 }
@@ -63,7 +63,7 @@ std::string objection(const fs::path& folder, const StageInputs& inputs, const s
     if (verify_bytes && sha256_file(file) != entry.at("sha256").get<std::string>()) return "file is damaged: " + path;
   }
   if (content_digest(stage.at("files")) != stage.at("content")) return "stage.json is damaged: content digest";
-  const auto recorded = stage.at("parents");
+  const auto& recorded = stage.at("parents");
   for (const auto& parent : parents) {
     if (recorded.value(parent.key, "") != parent.content)
       return "parent content changed: " + parent.folder.parent_path().filename().string();
@@ -146,8 +146,7 @@ nlohmann::json fingerprint(const fs::path& path) {
 
 }  // namespace
 
-DigestMemo::DigestMemo(fs::path root)
-    : memo_file_(std::move(root) / "digests.json"), entries_(nlohmann::json::object()) {
+DigestMemo::DigestMemo(const fs::path& root) : memo_file_(root / "digests.json"), entries_(nlohmann::json::object()) {
   std::error_code error;
   if (!fs::exists(memo_file_, error)) return;
   auto read = nlohmann::json::parse(read_file(memo_file_), nullptr, false);
@@ -171,7 +170,7 @@ std::string DigestMemo::file(const fs::path& path) {
     const auto known = found->find("sha256");
     if (known != found->end() && known->is_string()) return known->get<std::string>();
   }
-  const auto digest = sha256_file(path);
+  auto digest = sha256_file(path);
   entries_[name] = {{"fingerprint", now}, {"sha256", digest}};
   changed_ = true;
   return digest;

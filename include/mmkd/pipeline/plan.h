@@ -25,6 +25,9 @@ struct JobPlan {
 JobPlan make_plan(const Config& config, const PackedInfo& packed, const std::string& device_type,
                   const std::map<std::string, std::string>& external);
 
+/// Does a run of this configuration compute the teacher's outputs beforehand?
+bool plans_cache(const Config& config);
+
 /// One line of the plan: what would happen and why.
 struct PlannedStage {
   std::string stage, key;

@@ -60,7 +60,7 @@ class StageStore {
 /// SHA-256 of an external file, remembered in `<root>/digests.json` by (path, size, mtime, inode).
 class DigestMemo {
  public:
-  explicit DigestMemo(std::filesystem::path root);
+  explicit DigestMemo(const std::filesystem::path& root);
   ~DigestMemo();  ///< saves what is new; failures to save are ignored (the memo is only a shortcut)
   std::string file(const std::filesystem::path& path);
 
