@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Does mmkd work on this machine's GPU? The same small generated job on the CPU and on CUDA with NCCL (a world of one),
+# in float32 and in bfloat16, and the training losses compared. Prints PASS or FAIL lines; exits 1 after a failure, 77
+# without a GPU.
+#   bench/gpu_check.sh            # builds what is missing; MMKD_BIN: folder of existing programs
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+case "${1:-}" in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+
+gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)
+if [ "$gpus" -eq 0 ]; then
+  echo "gpu_check.sh: no GPU here (nvidia-smi lists none); nothing was checked" >&2
+  exit 77
+fi
+nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
+
+export MMKD_BIN=${MMKD_BIN:-$here/build/bin}
+if [ ! -x "$MMKD_BIN/mmkd-ddp" ] || [ ! -x "$MMKD_BIN/mmkd-pack" ]; then
+  [ -d "$here/.venv" ] || { echo "gpu_check.sh: run launch/setup.sh first" >&2; exit 1; }
+  (cd "$here" && cmake --preset release >/dev/null &&
+    cmake --build --preset release --target mmkd-ddp mmkd-pack mmkd_cuda)
+fi
+python=${MMKD_PYTHON:-$here/.venv/bin/python}
+[ -x "$python" ] || python=python3
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+failures=0
+pass() { echo "PASS  $1"; }
+fail() { echo "FAIL  $1"; failures=$((failures + 1)); }
+
+"$MMKD_BIN/mmkd-pack" demo-data "$folder/data" >/dev/null
+
+# train NAME RANKS DEVICE [--set …]: two epochs of teacher and student; what it left is in $folder/NAME.
+train() {
+  local name=$1 ranks=$2 device=$3
+  shift 3
+  if (cd "$here" && launch/run.sh -n "$ranks" config/demo.yaml --set "device=$device" --set "data.root=$folder/data" \
+    --set "logging.log_dir=$folder/$name" --set "artifacts.root=$folder/artifacts-$name" \
+    --set training.teacher_epochs=2 --set training.student_epochs=2 "$@") >"$folder/$name.out" 2>&1; then
+    pass "$name: ran on $ranks rank(s), $device"
+  else
+    fail "$name: exit code $?; the end of its output:"
+    tail -n 20 "$folder/$name.out"
+    return 1
+  fi
+}
+
+# compare NAME OTHER TOLERANCE: every training loss of every epoch of teacher and student, relative to the first's.
+compare() {
+  if "$python" - "$folder/$1" "$folder/$2" "$3" <<'PY'
+import csv, math, sys
+
+first, second, tolerance = sys.argv[1], sys.argv[2], float(sys.argv[3])
+worst, compared = 0.0, 0
+for name in ("teacher_metrics.csv", "metrics.csv"):
+    rows = [list(csv.DictReader(open(f"{folder}/{name}", encoding="utf-8"))) for folder in (first, second)]
+    if len(rows[0]) != len(rows[1]):
+        sys.exit(f"{name}: {len(rows[0])} and {len(rows[1])} epochs")
+    for epoch, (a, b) in enumerate(zip(*rows), 1):
+        for key in a:
+            if key != "train_loss" and not key.startswith("loss_"):
+                continue
+            x, y = float(a[key]), float(b[key])
+            if not (math.isfinite(x) and math.isfinite(y)):
+                sys.exit(f"{name}, epoch {epoch}, {key}: {x} and {y}")
+            difference = abs(x - y) / max(abs(x), 1e-3)
+            compared += 1
+            if difference > worst:
+                worst, where = difference, f"{name}, epoch {epoch}, {key}: {x:.6f} and {y:.6f}"
+if compared == 0:
+    sys.exit("no losses were found")
+print(f"      {compared} losses, largest relative difference {worst:.1e}" + (f" ({where})" if worst else ""))
+sys.exit(0 if worst <= tolerance else f"more than {tolerance}")
+PY
+  then pass "$1 and $2: losses agree within $3"; else fail "$1 and $2: losses differ"; fi
+}
+
+# ran_on NAME DEVICE: what results.json says.
+ran_on() {
+  if grep -q "\"device\": \"$2" "$folder/$1/results.json"; then pass "$1: results.json names $2"; else
+    fail "$1: results.json does not name $2"
+  fi
+}
+
+train cpu_fp32 1 cpu || true
+if train cuda_fp32 1 cuda; then
+  ran_on cuda_fp32 cuda
+  # The same dropout masks and order of samples; sums are rounded in another order, which training amplifies.
+  compare cpu_fp32 cuda_fp32 0.01
+fi
+if train cuda_live 1 cuda --set training.teacher=live; then compare cuda_fp32 cuda_live 0.01; fi
+if train cuda_bf16 1 cuda --set training.precision=bf16; then compare cuda_fp32 cuda_bf16 0.1; fi
+if [ "$gpus" -ge 2 ]; then
+  if train cuda_two_ranks 2 cuda; then compare cuda_fp32 cuda_two_ranks 0.01; fi
+else
+  echo "SKIP  two ranks over NCCL: one GPU only"
+fi
+
+echo "$failures failure(s)"
+[ "$failures" -eq 0 ]

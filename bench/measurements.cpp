@@ -1,0 +1,290 @@
+#include "bench/measurements.h"
+
+#include <ATen/Parallel.h>
+
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <numeric>
+
+#include "bench/sources.h"
+#include "mmkd/base/error.h"
+#include "mmkd/base/files.h"
+#include "mmkd/comm/agree.h"
+#include "mmkd/eval/evaluate.h"
+#include "mmkd/train/loader.h"
+#include "mmkd/version.h"
+#include "mmkd/weights/save.h"
+
+namespace mmkd::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Leaves a training that would go on; every rank throws it after the same step, so no collective is left open.
+struct Enough {};
+
+/// One model in training with the pieces that it needs.
+class Training {
+ public:
+  Training(Setup& setup, Role role)
+      : setup_(setup), role_(role), objective_(setup.objective_spec(role), static_cast<std::uint64_t>(seed())) {
+    on_all_ranks(setup.mpi(),
+                 [&] { model_ = initial_model(setup.source(role), static_cast<std::uint64_t>(seed()), objective_); });
+  }
+
+  /// Collective. Steps until `after_step`, which gets the samples so far, says that it is enough.
+  void run(const SampleSource& source, const TeacherOutputSource* outputs, MultimodalModel* live_teacher,
+           const std::function<bool(std::int64_t)>& after_step) {
+    TrainerParts parts{
+        .world = setup_.world(), .model = *model_, .objective = objective_, .train = source, .assembler = {}};
+    parts.live_teacher = live_teacher;
+    parts.assembler.teacher_outputs = outputs;
+    if (role_ == Role::teacher || live_teacher != nullptr) parts.assembler.teacher = setup_.job().inputs[0];
+    if (role_ == Role::student) parts.assembler.student = setup_.job().inputs[1];
+    TrainerHooks hooks;
+    hooks.on_step = [&](const StepReport& report) {
+      if (after_step(report.samples)) throw Enough{};
+    };
+    try {
+      Trainer(parts, setup_.trainer_spec(role_), std::move(hooks)).run();
+    } catch (const Enough&) {
+      return;
+    }
+    throw Error("the training ended before the measurement");
+  }
+
+  MultimodalModel& model() { return *model_; }
+  const Objective& objective() const { return objective_; }
+
+ private:
+  std::int64_t seed() const { return setup_.options().seed; }
+
+  Setup& setup_;
+  Role role_;
+  Objective objective_;
+  std::shared_ptr<MultimodalModel> model_;
+};
+
+std::shared_ptr<MultimodalModel> teacher_in_evaluation(Setup& setup) {
+  Training training(setup, Role::teacher);
+  auto model = std::static_pointer_cast<MultimodalModel>(training.model().shared_from_this());
+  model->eval();
+  return model;
+}
+
+enum class Outputs { none, cached, live };
+
+Json steps(Setup& setup, Role role, Outputs outputs, bool synthetic) {
+  const auto& options = setup.options();
+  const auto& job = setup.job();
+  const PackedSplit split(job.packed, Split::train, job.config.data.verify_on_read);
+  const PackedSource packed(split);
+  std::optional<SyntheticSource> in_memory;
+  if (synthetic) in_memory.emplace(job.packed, options.batch, options.tokens);
+  const SampleSource& data = synthetic ? static_cast<const SampleSource&>(*in_memory) : packed;
+  const RepeatedSource source(data, StepWindows::max_steps(options.repeats) * options.batch);
+
+  std::unique_ptr<TeacherOutputSource> made_up;
+  std::shared_ptr<MultimodalModel> live;
+  if (outputs == Outputs::cached) {
+    const auto layout = cache_layout(job);
+    if (synthetic) {
+      made_up = std::make_unique<MadeUpOutputs>(layout, data.size());
+    } else {
+      const auto file = setup.scratch() / kTeacherCacheFile;
+      on_rank_zero(setup.mpi(), [&] { write_made_up_cache(file, layout, data); });
+      made_up = std::make_unique<CachedOutputs>(file, layout, split);
+    }
+  } else if (outputs == Outputs::live) {
+    live = teacher_in_evaluation(setup);
+  }
+  std::optional<RepeatedOutputs> repeated;
+  if (made_up) repeated.emplace(*made_up, data.size());
+
+  StepWindows windows(setup.mpi(), options.repeats);
+  Training(setup, role).run(source, repeated ? &*repeated : nullptr, live.get(), [&](std::int64_t samples) {
+    return windows.after_step(samples);
+  });
+  Json json = windows.json();
+  if (synthetic) json["seq"] = options.tokens;
+  return json;
+}
+
+/// The product's cache stage. `spread` > 1: only every so-many-th block is left to compute, as after an interruption,
+/// since a whole pass takes minutes.
+Json cache_build(Setup& setup, std::int64_t spread) {
+  constexpr std::int64_t kBlockRows = 64;  // that of the stage: a journal with other blocks would be thrown away
+  auto& job = setup.job();
+  const auto& mpi = setup.mpi();
+  const StageArtifact pack{job.packed.folder, job.plan.pack.key(), job.packed.digest};
+  on_rank_zero(mpi, [&] {
+    const auto teacher = teacher_in_evaluation(setup);
+    job.store.build(*job.plan.teacher, {pack}, [&](const fs::path& folder) {
+      const auto weights = teacher->named_weights();
+      save_model(folder, "teacher", weights, {.version = kVersion, .tasks = {}});
+    });
+  });
+  const auto teacher = job.store.open(*job.plan.teacher);
+  const PackedSplit split(job.packed, Split::train, false);
+  const PackedSource source(split);
+  const auto layout = cache_layout(job);
+  std::int64_t samples = 0;
+  const auto prepare = [&] {
+    samples = 0;
+    for (std::int64_t row = 0; row < layout.rows; ++row) samples += (row / kBlockRows) % spread == 0 ? 1 : 0;
+    on_rank_zero(mpi, [&] {
+      fs::remove_all(job.store.folder(*job.plan.cache));
+      TeacherCacheJournal journal(job.store.work_folder(*job.plan.cache) / "blocks.journal", layout, kBlockRows);
+      for (std::int64_t block = 0; block < journal.blocks(); ++block) {
+        if (block % spread != 0) add_made_up_block(journal, block, kBlockRows, layout, source);
+      }
+    });
+  };
+  Json json = time_passes(mpi, setup.options().repeats, prepare, [&] {
+    cache_stage(job, pack, teacher);
+    return samples;
+  });
+  json["samples"] = samples;
+  return json;
+}
+
+Json evaluation(Setup& setup) {
+  auto& job = setup.job();
+  Training training(setup, Role::student);
+  const PackedSplit split(job.packed, Split::dev, job.config.data.verify_on_read);
+  const PackedSource source(split);
+  return time_passes(
+      setup.mpi(), setup.options().repeats, [] {},
+      [&] {
+        const auto predictions =
+            predict(setup.world(), training.model(), source, job.inputs[1], setup.evaluation_options(Role::student));
+        if (setup.world().rank() == 0) (void)score(predictions, job.packed.tasks, "dev");
+        return source.size();
+      });
+}
+
+Json loading(Setup& setup) {
+  const auto& job = setup.job();
+  const PackedSplit split(job.packed, Split::train, job.config.data.verify_on_read);
+  const PackedSource source(split);
+  AssemblerOptions assembler;
+  assembler.student = job.inputs[1];
+  const Sampler sampler(source.size(), setup.options().batch, setup.world().size(), setup.world().rank());
+  std::int64_t epoch = 0;
+  return time_passes(
+      setup.mpi(), setup.options().repeats, [] {},
+      [&] {
+        BatchLoader loader(
+            BatchAssembler(source, assembler),
+            epoch_plans(sampler, setup.world().size(), static_cast<std::uint64_t>(setup.options().seed), epoch++),
+            {.num_workers = setup.options().workers});
+        while (loader.next()) {
+        }
+        return source.size();
+      });
+}
+
+/// From the start of the process, or of the launcher where the driver tells it, to the end of the first teacher step.
+Json startup(Setup& setup) {
+  const auto& job = setup.job();
+  const PackedSplit split(job.packed, Split::train, job.config.data.verify_on_read);
+  const PackedSource source(split);
+  double end = 0;
+  Training(setup, Role::teacher).run(source, nullptr, nullptr, [&](std::int64_t) {
+    end = wall_seconds();
+    return true;
+  });
+  const char* launched = std::getenv("MMKD_BENCH_T0");
+  const double start = launched != nullptr ? std::strtod(launched, nullptr) : process_start();
+  Json json{{"unit", "s"}};
+  json.update(spread({end - start}));
+  json["rss_mb"] = std::round(sum_over_ranks(setup.mpi(), peak_rss_mb()));
+  return json;
+}
+
+Json all_reduce(const World& world) {
+  constexpr std::array<std::int64_t, 3> kMegabytes{1, 26, 67};
+  constexpr int kWarmUp = 3;
+  Json sizes = Json::object();
+  for (const auto megabytes : kMegabytes) {
+    at::Tensor values = at::zeros({megabytes * 250'000}, at::kFloat);
+    std::vector<double> milliseconds;
+    for (int i = 0; i < kWarmUp + (megabytes == 1 ? 60 : 12); ++i) {
+      world.mpi().barrier();
+      const auto start = Clock::now();
+      world.all_reduce_sum(values);
+      const double elapsed = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+      if (i >= kWarmUp) milliseconds.push_back(elapsed);
+    }
+    const Json ms = spread(milliseconds);
+    sizes[fmt::format("{}MB", megabytes)] = {
+        {"ms", ms}, {"GB_per_s", static_cast<double>(megabytes) / ms.at("median").get<double>()}};
+  }
+  return {{"unit", "ms"}, {"sizes", sizes}};
+}
+
+/// The losses of the first samples in the order of the data set, without dropout and before any step: what has to agree
+/// with another implementation of the same model (bench/first_loss.py).
+Json first_loss(Setup& setup) {
+  if (setup.world().size() > 1) throw UsageError("--what first_loss runs on one rank");
+  const auto& job = setup.job();
+  const PackedSplit split(job.packed, Split::train, true);
+  const PackedSource source(split);
+  AssemblerOptions options;
+  options.teacher = job.inputs[0];
+  options.student = job.inputs[1];
+  BatchPlan plan{.rows = std::vector<std::int64_t>(static_cast<std::size_t>(setup.options().batch)),
+                 .shares = {.global_count = setup.options().batch, .world = 1}};
+  std::iota(plan.rows.begin(), plan.rows.end(), 0);
+  const Batch batch = BatchAssembler(source, options).assemble(plan);
+
+  const at::NoGradGuard no_grad;
+  const auto teacher = teacher_in_evaluation(setup);
+  auto known = teacher->forward(batch.teacher, {});
+  const TeacherOutputs outputs{known.img_raw, known.txt_raw, known.img_proj, known.txt_proj, known.logits};
+  Training student(setup, Role::student);
+  student.model().eval();
+  const auto value = student.objective().evaluate(student.model().forward(batch.student, {}), &outputs, batch.labels,
+                                                  batch.shares, setup.world());
+  const Objective supervised(setup.objective_spec(Role::teacher), 0);
+  const auto teacher_value = supervised.evaluate(known, nullptr, batch.labels, batch.shares, setup.world());
+  Json losses{{"teacher", teacher_value.terms[0].item<double>()}};
+  for (std::size_t i = 0; i < student.objective().term_names().size(); ++i) {
+    losses[i == 0 ? "student" : student.objective().term_names()[i]] =
+        value.terms[static_cast<std::int64_t>(i)].item<double>();
+  }
+  return {{"unit", "loss"}, {"losses", losses}};
+}
+
+}  // namespace
+
+const std::vector<std::string>& measurements() {
+  static const std::vector<std::string> names{"teacher", "student_online", "student_cached", "cache_build",
+                                              "eval",    "loader",         "synth",          "synth_teacher",
+                                              "startup", "allreduce",      "first_loss"};
+  return names;
+}
+
+Json measure(const Options& options, const LoadedConfig& loaded, const MpiSession& mpi) {
+  const auto& what = options.what;
+  if (what == "allreduce") {
+    at::set_num_threads(1);
+    return all_reduce(*make_world(mpi, at::kCPU));
+  }
+  Setup setup(options, loaded, mpi, /*pack_now=*/what != "startup");
+  if (what == "teacher") return steps(setup, Role::teacher, Outputs::none, false);
+  if (what == "student_online") return steps(setup, Role::student, Outputs::live, false);
+  if (what == "student_cached") return steps(setup, Role::student, Outputs::cached, false);
+  if (what == "synth") return steps(setup, Role::student, Outputs::cached, true);
+  if (what == "synth_teacher") return steps(setup, Role::teacher, Outputs::none, true);
+  if (what == "cache_build") return cache_build(setup, options.scale == "medium" ? 4 : 1);
+  if (what == "eval") return evaluation(setup);
+  if (what == "loader") return loading(setup);
+  if (what == "first_loss") return first_loss(setup);
+  if (what == "startup") return startup(setup);
+  throw UsageError("--what {}: unknown", what);
+}
+
+}  // namespace mmkd::bench

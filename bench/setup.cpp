@@ -1,0 +1,139 @@
+#include "bench/setup.h"
+
+#include <ATen/Parallel.h>
+#include <unistd.h>
+
+#include "mmkd/base/error.h"
+#include "mmkd/base/files.h"
+#include "mmkd/comm/agree.h"
+#include "mmkd/data/pack.h"
+
+namespace mmkd::bench {
+namespace {
+
+PackedInfo packed_data(const Config& config, const MpiSession& mpi, bool pack_now) {
+  if (pack_now) return pack(config, mpi);
+  const std::string folder = from_rank_zero(mpi, [&] { return locate_pack(config).string(); });
+  PackedInfo info;
+  on_all_ranks(mpi, [&] { info = read_packed_info(folder); });
+  return info;
+}
+
+std::map<std::string, std::string> weight_digests(const Job& job) {
+  const std::string text = from_rank_zero(job.world.mpi(), [&] {
+    DigestMemo memo(artifacts_root(job.config));
+    nlohmann::json digests = nlohmann::json::object();
+    for (const auto* source : {&job.teacher, &job.student}) {
+      for (const auto& [name, file] : (*source)->files()) digests[name] = memo.file(file);
+    }
+    return digests.dump();
+  });
+  return nlohmann::json::parse(text).get<std::map<std::string, std::string>>();
+}
+
+}  // namespace
+
+LoadedConfig load_bench_config(const Options& options) {
+  const fs::path source = MMKD_SOURCE_DIR;
+  const std::string vocabulary = (source / "config/tokenizers/bert-uncased/vocab.txt").string();
+  std::vector<std::string> overrides{"data.root=" + options.data_root.string(),
+                                     fmt::format("data.batch_size={}", options.batch),
+                                     fmt::format("data.num_workers={}", options.workers),
+                                     "teacher.tokenizer=" + vocabulary,
+                                     "student.tokenizer=" + vocabulary,
+                                     "training.precision=" + options.dtype,
+                                     fmt::format("training.seed={}", options.seed),
+                                     "artifacts.root=" + (options.work / "artifacts").string(),
+                                     "logging.log_dir=" + (options.work / "logs").string(),
+                                     "device=cpu"};
+  if (!options.peers_root.empty()) {
+    for (const char* role : {"teacher", "student"}) {
+      const fs::path file =
+          options.peers_root / "weights" / fmt::format("{}-{}-seed{}.safetensors", options.scale, role, options.seed);
+      if (!fs::exists(file)) {
+        throw UsageError("{}: not found. The peers write it on first use: run their make_weights('{}', {}).",
+                         file.string(), options.scale, options.seed);
+      }
+      overrides.push_back(fmt::format("{}.weights={}", role, file.string()));
+    }
+  }
+  return load_config(source / "bench" / (options.scale + ".yaml"), overrides);
+}
+
+Setup::Setup(const Options& options, const LoadedConfig& loaded, const MpiSession& mpi, bool pack_now)
+    : options_(options), loaded_(loaded) {
+  if (options_.threads == 0) options_.threads = std::max(1, cores() / mpi.local_size());
+  at::set_num_threads(options_.threads);
+  world_ = make_world(mpi, at::kCPU);
+  scratch_ = from_rank_zero(mpi, [&] {
+    const fs::path folder = fs::absolute(options_.work) / fmt::format("run-{}", getpid());
+    make_folder(folder);
+    return folder.string();
+  });
+  const auto& config = loaded_.config;
+  job_.emplace(Job{.loaded = loaded_,
+                   .config = config,
+                   .options = run_,
+                   .world = *world_,
+                   .packed = packed_data(config, mpi, pack_now),
+                   .inputs = {},
+                   .teacher = {},
+                   .student = {},
+                   .plan = {},
+                   .store = StageStore(scratch_),
+                   .stages = {}});
+  on_all_ranks(mpi, [&] {
+    job_->inputs = input_specs(job_->packed);
+    job_->teacher = resolve_model(config, Role::teacher, job_->packed);
+    job_->student = resolve_model(config, Role::student, job_->packed);
+  });
+  const auto digests = weight_digests(*job_);
+  on_all_ranks(mpi, [&] { job_->plan = make_plan(config, job_->packed, "cpu", digests); });
+}
+
+Setup::~Setup() {
+  std::error_code ignored;
+  if (world_->rank() == 0) fs::remove_all(scratch_, ignored);
+}
+
+ObjectiveSpec Setup::objective_spec(Role role) const {
+  ObjectiveSpec spec;
+  if (role == Role::teacher) return spec;
+  spec.type = loaded_.config.loss.type;
+  spec.constants = resolved_loss(loaded_.config);
+  const auto widths = job_->teacher->widths();
+  spec.teacher_img_width = widths.vision;
+  spec.teacher_txt_width = widths.text;
+  spec.student_width = job_->student->spec.fusion.dim;
+  return spec;
+}
+
+TrainerSpec Setup::trainer_spec(Role role) const {
+  const auto& training = loaded_.config.training;
+  const bool teacher = role == Role::teacher;
+  return {.stage = std::string(name(role)),
+          .is_teacher = teacher,
+          .epochs = 1,
+          .batch_size = loaded_.config.data.batch_size,
+          .micro_batch_size = 0,
+          .num_workers = loaded_.config.data.num_workers,
+          .seed = static_cast<std::uint64_t>(training.seed),
+          .precision = training.precision,
+          .peak_lr = teacher ? training.teacher_lr : training.student_lr,
+          .warmup_fraction = 0,
+          .schedule = training.schedule,
+          .optimizer = {.betas = training.betas,
+                        .eps = training.eps,
+                        .weight_decay = training.weight_decay,
+                        .clip_norm = training.clip_norm}};
+}
+
+EvaluationOptions Setup::evaluation_options(Role role) const {
+  const auto& config = loaded_.config;
+  return {.is_teacher = role == Role::teacher,
+          .batch_size = config.evaluation.batch_size,
+          .num_workers = config.data.num_workers,
+          .precision = config.training.precision};
+}
+
+}  // namespace mmkd::bench

@@ -1,0 +1,107 @@
+"""Started by side_by_side.sh: interleaved pairs of one measurement, and what their ratios say."""
+import argparse
+import itertools
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from mmkd import ROOT, VOCABULARY, data_folder, make_peer_weights, peers_folder, work_folder
+
+
+def measure(command, env):
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[-4000:]}exit code {done.returncode}")
+    return json.loads(lines[-1])
+
+
+def interval(ratios, confidence=0.95):
+    """Of the median. Order statistics: the narrowest pair [k-th, k-th from the end] that covers it with this
+    probability whatever the distribution, P = 1 - 2 * Binomial(n, 1/2)(< k). Under 6 pairs even the extremes cover
+    less; they are given with their coverage."""
+    values, n = sorted(ratios), len(ratios)
+    best = (values[0], values[-1], 1 - 2 * 0.5**n)
+    for k in range(1, (n + 1) // 2 + 1):
+        coverage = 1 - 2 * sum(math.comb(n, i) for i in range(k)) / 2**n
+        if coverage >= confidence:
+            best = (values[k - 1], values[n - k], coverage)
+    return best
+
+
+def pairs(a):
+    common = ["--what", a.what, "--scale", a.scale, "--dtype", a.dtype, "--batch", str(a.batch),
+              "--ranks", str(a.ranks),
+              "--threads", str(a.threads), "--min-seconds", str(a.min_seconds), "--repeat", "1"]
+    ours = [sys.executable, os.path.join(ROOT, "bench/mmkd.py"), *common, *(["--pin"] if a.pin else [])]
+    # seed_style has no teacher cache: its distillation computes the teacher in each step.
+    what = "student_online" if a.peer == "seed_style" and a.what == "student_cached" else a.what
+    theirs = [sys.executable, os.path.join(peers_folder(), "bench.py"), "--peer", a.peer, *common]
+    theirs[theirs.index(a.what)] = what
+    env = {"VOCAB": VOCABULARY, **os.environ, "MEDPIX_DIR": data_folder()}
+    for i in range(a.pairs):
+        order = [("mmkd", ours), (a.peer, theirs)]
+        if i % 2 == 1:
+            order.reverse()
+        yield {name: measure(command, env) for name, command in order}
+
+
+def figure(line):
+    """One number of a line: rates up, seconds and milliseconds down."""
+    if "sizes" in line:
+        return line["sizes"]["26MB"]["ms"]["median"]
+    return line["median"]
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--what", required=True)
+    p.add_argument("--scale", choices=["small", "medium"], default="small")
+    p.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
+    p.add_argument("--batch", type=int, default=16)
+    p.add_argument("--ranks", type=int, default=1)
+    p.add_argument("--threads", type=int, default=0)
+    p.add_argument("--pairs", type=int, default=5)
+    p.add_argument("--min-seconds", type=float, default=4.0)
+    p.add_argument("--peer", choices=["tuned", "seed_style"], default="tuned")
+    p.add_argument("--pin", action="store_true", help="OMP_PROC_BIND=true for mmkd too")
+    p.add_argument("--out", default=os.path.join(work_folder(), "side_by_side.jsonl"), help="lines are appended")
+    a = p.parse_args()
+    make_peer_weights(a.scale, 0)
+    os.makedirs(os.path.dirname(os.path.abspath(a.out)), exist_ok=True)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    ratios, ours, theirs, others = [], [], [], []
+    with open(a.out, "a", encoding="utf-8") as out:
+        for number, pair in zip(itertools.count(1), pairs(a)):
+            for name, line in pair.items():
+                out.write(json.dumps({"time": stamp, "pair": number, "program": name, **line}) + "\n")
+            out.flush()
+            mine, peer = figure(pair["mmkd"]), figure(pair[a.peer])
+            lower_is_better = pair["mmkd"]["unit"] in ("s", "ms")
+            ratios.append(peer / mine if lower_is_better else mine / peer)
+            ours.append(mine)
+            theirs.append(peer)
+            others += [line["other_cpu"] for line in pair.values() if "other_cpu" in line]
+            unit = pair["mmkd"]["unit"]
+            print(f"pair {number}: mmkd {mine:.4g}, {a.peer} {peer:.4g} {unit}, ratio {ratios[-1]:.3f}",
+                  file=sys.stderr)
+        low, high, coverage = interval(ratios)
+        summary = {"time": stamp, "summary": True, "peer": a.peer, "scale": a.scale, "what": a.what, "ranks": a.ranks,
+                   "dtype": a.dtype, "batch": a.batch, "threads": a.threads, "pairs": a.pairs, "unit": unit,
+                   "mmkd": round(statistics.median(ours), 3), a.peer: round(statistics.median(theirs), 3),
+                   "times_as_fast": round(statistics.median(ratios), 3), "interval": [round(low, 3), round(high, 3)],
+                   "coverage": round(coverage, 3), "other_cpu": max(others, default=None)}
+        if others and max(others) > 0.08:
+            print(f"others had up to {max(others):.0%} of the machine: these ratios say little", file=sys.stderr)
+        if a.pin:
+            summary["pin"] = "yes"
+        out.write(json.dumps(summary) + "\n")
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()
