@@ -29,7 +29,12 @@ void require(herr_t status, const std::string& what) {
 
 }  // namespace
 
-void quiet() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
+void quiet() {
+  // HDF5's own exit handler crashes on a file that could not be closed because the disk was full; every handle here is
+  // closed by its owner. It must be said before anything else to HDF5, and does nothing later.
+  H5dont_atexit();
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+}
 
 File create_file(const std::filesystem::path& path) {
   quiet();

@@ -178,9 +178,9 @@ void write_shard(const fs::path& path, const ShardSchema& schema, std::int64_t i
     fs::rename(temporary, path);
   } catch (const fs::filesystem_error& e) {
     throw Error("{}: cannot be renamed into place: {}", path.string(), e.code().message());
-  } catch (...) {
+  } catch (const Error& e) {
     fs::remove(temporary, ignored);
-    throw;
+    throw Error("shard {}: {}", path.string(), e.what());
   }
   fsync_folder(path.parent_path());
 }

@@ -75,6 +75,10 @@ Job prepare(const LoadedConfig& loaded, const World& world, const RunOptions& op
           .store = StageStore(artifacts_root(config)),
           .stages = {}};
   on_all_ranks(world.mpi(), [&] {
+    // A damaged shard of any split is told now, not after the training.
+    for (const Split split : {Split::train, Split::dev, Split::test}) {
+      if (job.packed.counts[static_cast<std::size_t>(split)] > 0) (void)PackedSplit(job.packed, split, false);
+    }
     job.inputs = input_specs(job.packed);
     if (!without_teacher(config)) job.teacher = resolve_model(config, Role::teacher, job.packed);
     if (!config.training.teacher_only) job.student = resolve_model(config, Role::student, job.packed);
