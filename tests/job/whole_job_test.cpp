@@ -130,6 +130,14 @@ TEST(WholeJob, LearnsTheDemoDataLeavesEverythingAndReusesIt) {
   EXPECT_GT(last.at("dev_site_f1").get<double>(), 0.8) << "chance is .20";
   EXPECT_GT(last.at("dev_shape_f1").get<double>(), 0.4) << "chance is .25";
 
+  // Python's libraries read it, where they are.
+  if (fs::exists(MMKD_PYTHON)) {
+    const auto read = run({MMKD_PYTHON, std::string(MMKD_SOURCE_DIR) + "/tests/python/check_run.py", log.string()},
+                          {.environment = {{"HF_HUB_OFFLINE", "1"}}, .folder = {}, .timeout = std::chrono::seconds(120)});
+    EXPECT_EQ(read.exit_code, 0) << read.all();
+    EXPECT_TRUE(contains(read.out, "run: ") || contains(read.out, "skipped: ")) << read.all();
+  }
+
   // Again: nothing is trained, and the results are the same.
   const auto weights = all_files(log).at("student_best.safetensors");
   const auto again = run(on_ranks(2, command(MMKD_DDP)), options);
