@@ -29,7 +29,9 @@ struct Enough {};
 class Training {
  public:
   Training(Setup& setup, Role role)
-      : setup_(setup), role_(role), objective_(setup.objective_spec(role), static_cast<std::uint64_t>(seed())) {
+      : setup_(setup),
+        role_(role),
+        objective_(objective_spec(setup.job(), setup.source(role)), static_cast<std::uint64_t>(seed())) {
     on_all_ranks(setup.mpi(),
                  [&] { model_ = initial_model(setup.source(role), static_cast<std::uint64_t>(seed()), objective_); });
   }
@@ -39,16 +41,16 @@ class Training {
            const std::function<bool(std::int64_t)>& after_step) {
     TrainerParts parts{
         .world = setup_.world(), .model = *model_, .objective = objective_, .train = source, .assembler = {}};
-    parts.live_teacher = live_teacher;
+    if (live_teacher != nullptr) parts.live_teachers = {live_teacher};
     parts.assembler.teacher_outputs = outputs;
-    if (role_ == Role::teacher || live_teacher != nullptr) parts.assembler.teacher = setup_.job().inputs[0];
-    if (role_ == Role::student) parts.assembler.student = setup_.job().inputs[1];
+    if (role_ == Role::teacher || live_teacher != nullptr) parts.assembler.teacher = input(Role::teacher);
+    if (role_ == Role::student) parts.assembler.student = input(Role::student);
     TrainerHooks hooks;
     hooks.on_step = [&](const StepReport& report) {
       if (after_step(report.samples)) throw Enough{};
     };
     try {
-      Trainer(parts, setup_.trainer_spec(role_), std::move(hooks)).run();
+      Trainer(parts, setup_.one_epoch(role_), std::move(hooks)).run();
     } catch (const Enough&) {
       return;
     }
@@ -60,6 +62,7 @@ class Training {
 
  private:
   std::int64_t seed() const { return setup_.options().seed; }
+  InputSpec input(Role role) const { return input_of(setup_.job(), setup_.source(role)); }
 
   Setup& setup_;
   Role role_;
@@ -89,13 +92,13 @@ Json steps(Setup& setup, Role role, Outputs outputs, bool synthetic) {
   std::unique_ptr<TeacherOutputSource> made_up;
   std::shared_ptr<MultimodalModel> live;
   if (outputs == Outputs::cached) {
-    const auto layout = cache_layout(job);
+    const auto layout = cache_layout(job, 0);
     if (synthetic) {
       made_up = std::make_unique<MadeUpOutputs>(layout, data.size());
     } else {
       const auto file = setup.scratch() / kTeacherCacheFile;
       on_rank_zero(setup.mpi(), [&] { write_made_up_cache(file, layout, data); });
-      made_up = std::make_unique<CachedOutputs>(file, layout, split);
+      made_up = std::make_unique<CachedOutputs>(std::vector<CacheFile>{{file, layout}}, split);
     }
   } else if (outputs == Outputs::live) {
     live = teacher_in_evaluation(setup);
@@ -118,32 +121,34 @@ Json cache_build(Setup& setup, std::int64_t spread) {
   constexpr std::int64_t kBlockRows = 64;  // that of the stage: a journal with other blocks would be thrown away
   auto& job = setup.job();
   const auto& mpi = setup.mpi();
-  const StageArtifact pack{job.packed.folder, job.plan.pack.key(), job.packed.digest};
+  Finished finished;
+  finished.data_teacher = {job.packed.folder, job.plan.data[0].key(), job.packed.input_contents[0]};
   on_rank_zero(mpi, [&] {
     const auto teacher = teacher_in_evaluation(setup);
-    job.store.build(*job.plan.teacher, {pack}, [&](const fs::path& folder) {
+    job.store.build(job.plan.teachers.front(), {finished.data_teacher}, [&](const fs::path& folder) {
       const auto weights = teacher->named_weights();
       save_model(folder, "teacher", weights, {.version = kVersion, .tasks = {}});
     });
   });
-  const auto teacher = job.store.open(*job.plan.teacher);
+  finished.teachers.push_back(job.store.open(job.plan.teachers.front()));
   const PackedSplit split(job.packed, Split::train, false);
   const PackedSource source(split);
-  const auto layout = cache_layout(job);
+  const auto layout = cache_layout(job, 0);
   std::int64_t samples = 0;
   const auto prepare = [&] {
     samples = 0;
     for (std::int64_t row = 0; row < layout.rows; ++row) samples += (row / kBlockRows) % spread == 0 ? 1 : 0;
     on_rank_zero(mpi, [&] {
-      fs::remove_all(job.store.folder(*job.plan.cache));
-      TeacherCacheJournal journal(job.store.work_folder(*job.plan.cache) / "blocks.journal", layout, kBlockRows);
+      fs::remove_all(job.store.folder(job.plan.caches.front()));
+      TeacherCacheJournal journal(job.store.work_folder(job.plan.caches.front()) / "blocks.journal", layout,
+                                  kBlockRows);
       for (std::int64_t block = 0; block < journal.blocks(); ++block) {
         if (block % spread != 0) add_made_up_block(journal, block, kBlockRows, layout, source);
       }
     });
   };
   Json json = time_passes(mpi, setup.options().repeats, prepare, [&] {
-    cache_stage(job, pack, teacher);
+    cache_stage(job, 0, finished);
     return samples;
   });
   json["samples"] = samples;
@@ -158,8 +163,9 @@ Json evaluation(Setup& setup) {
   return time_passes(
       setup.mpi(), setup.options().repeats, [] {},
       [&] {
-        const auto predictions =
-            predict(setup.world(), training.model(), source, job.inputs[1], setup.evaluation_options(Role::student));
+        MultimodalModel* const models[] = {&training.model()};
+        const auto predictions = predict(setup.world(), models, source, input_of(job, setup.source(Role::student)),
+                                         evaluation_options(job.config, Role::student));
         if (setup.world().rank() == 0) (void)score(predictions, job.packed.tasks, "dev");
         return source.size();
       });
@@ -170,16 +176,17 @@ Json loading(Setup& setup) {
   const PackedSplit split(job.packed, Split::train, job.config.data.verify_on_read);
   const PackedSource source(split);
   AssemblerOptions assembler;
-  assembler.student = job.inputs[1];
+  assembler.student = input_of(job, setup.source(Role::student));
   const Sampler sampler(source.size(), setup.options().batch, setup.world().size(), setup.world().rank());
   std::int64_t epoch = 0;
   return time_passes(
       setup.mpi(), setup.options().repeats, [] {},
       [&] {
-        BatchLoader loader(
-            BatchAssembler(source, assembler),
-            epoch_plans(sampler, setup.world().size(), static_cast<std::uint64_t>(setup.options().seed), epoch++),
-            {.num_workers = setup.options().workers});
+        BatchLoader loader(BatchAssembler(source, assembler),
+                           epoch_plans(sampler, {.world = setup.world().size(),
+                                                 .seed = static_cast<std::uint64_t>(setup.options().seed),
+                                                 .epoch = epoch++}),
+                           {.num_workers = setup.options().workers});
         while (loader.next()) {
         }
         return source.size();
@@ -233,8 +240,8 @@ Json first_loss(Setup& setup) {
   const PackedSplit split(job.packed, Split::train, true);
   const PackedSource source(split);
   AssemblerOptions options;
-  options.teacher = job.inputs[0];
-  options.student = job.inputs[1];
+  options.teacher = input_of(job, setup.source(Role::teacher));
+  options.student = input_of(job, setup.source(Role::student));
   BatchPlan plan{.rows = std::vector<std::int64_t>(static_cast<std::size_t>(setup.options().batch)),
                  .shares = {.global_count = setup.options().batch, .world = 1}};
   std::iota(plan.rows.begin(), plan.rows.end(), 0);
@@ -248,7 +255,7 @@ Json first_loss(Setup& setup) {
   student.model().eval();
   const auto value = student.objective().evaluate(student.model().forward(batch.student, {}), &outputs, batch.labels,
                                                   batch.shares, setup.world());
-  const Objective supervised(setup.objective_spec(Role::teacher), 0);
+  const Objective supervised(objective_spec(job, setup.source(Role::teacher)), 0);
   const auto teacher_value = supervised.evaluate(known, nullptr, batch.labels, batch.shares, setup.world());
   Json losses{{"teacher", teacher_value.terms[0].item<double>()}};
   for (std::size_t i = 0; i < student.objective().term_names().size(); ++i) {

@@ -23,8 +23,8 @@ std::map<std::string, std::string> weight_digests(const Job& job) {
   const std::string text = from_rank_zero(job.world.mpi(), [&] {
     DigestMemo memo(artifacts_root(job.config));
     nlohmann::json digests = nlohmann::json::object();
-    for (const auto* source : {&job.teacher, &job.student}) {
-      for (const auto& [name, file] : (*source)->files()) digests[name] = memo.file(file);
+    for (const auto* source : {&job.teachers.front(), &*job.student}) {
+      for (const auto& [name, file] : source->files()) digests[name] = memo.file(file);
     }
     return digests.dump();
   });
@@ -77,18 +77,18 @@ Setup::Setup(const Options& options, const LoadedConfig& loaded, const MpiSessio
                    .world = *world_,
                    .packed = packed_data(config, mpi, pack_now),
                    .inputs = {},
-                   .teacher = {},
+                   .teachers = {},
                    .student = {},
                    .plan = {},
                    .store = StageStore(scratch_),
                    .stages = {}});
   on_all_ranks(mpi, [&] {
     job_->inputs = input_specs(job_->packed);
-    job_->teacher = resolve_model(config, Role::teacher, job_->packed);
-    job_->student = resolve_model(config, Role::student, job_->packed);
+    job_->teachers = resolve_teachers(config, job_->packed);
+    job_->student = resolve_student(config, job_->packed);
   });
   const auto digests = weight_digests(*job_);
-  on_all_ranks(mpi, [&] { job_->plan = make_plan(config, job_->packed, "cpu", digests); });
+  on_all_ranks(mpi, [&] { job_->plan = make_plan(config, {job_->packed.input_keys}, "cpu", digests); });
 }
 
 Setup::~Setup() {
@@ -96,44 +96,10 @@ Setup::~Setup() {
   if (world_->rank() == 0) fs::remove_all(scratch_, ignored);
 }
 
-ObjectiveSpec Setup::objective_spec(Role role) const {
-  ObjectiveSpec spec;
-  if (role == Role::teacher) return spec;
-  spec.type = loaded_.config.loss.type;
-  spec.constants = resolved_loss(loaded_.config);
-  const auto widths = job_->teacher->widths();
-  spec.teacher_img_width = widths.vision;
-  spec.teacher_txt_width = widths.text;
-  spec.student_width = job_->student->spec.fusion.dim;
+TrainerSpec Setup::one_epoch(Role role) const {
+  auto spec = trainer_spec(loaded_.config, source(role));
+  spec.epochs = 1;
   return spec;
-}
-
-TrainerSpec Setup::trainer_spec(Role role) const {
-  const auto& training = loaded_.config.training;
-  const bool teacher = role == Role::teacher;
-  return {.stage = std::string(name(role)),
-          .is_teacher = teacher,
-          .epochs = 1,
-          .batch_size = loaded_.config.data.batch_size,
-          .micro_batch_size = 0,
-          .num_workers = loaded_.config.data.num_workers,
-          .seed = static_cast<std::uint64_t>(training.seed),
-          .precision = training.precision,
-          .peak_lr = teacher ? training.teacher_lr : training.student_lr,
-          .warmup_fraction = 0,
-          .schedule = training.schedule,
-          .optimizer = {.betas = training.betas,
-                        .eps = training.eps,
-                        .weight_decay = training.weight_decay,
-                        .clip_norm = training.clip_norm}};
-}
-
-EvaluationOptions Setup::evaluation_options(Role role) const {
-  const auto& config = loaded_.config;
-  return {.is_teacher = role == Role::teacher,
-          .batch_size = config.evaluation.batch_size,
-          .num_workers = config.data.num_workers,
-          .precision = config.training.precision};
 }
 
 }  // namespace mmkd::bench

@@ -48,10 +48,9 @@ class Setup {
   /// A folder for this run alone, on every rank the same; removed at the end.
   const std::filesystem::path& scratch() const { return scratch_; }
 
-  const ModelSource& source(Role role) const { return role == Role::teacher ? *job_->teacher : *job_->student; }
-  ObjectiveSpec objective_spec(Role role) const;
-  TrainerSpec trainer_spec(Role role) const;
-  EvaluationOptions evaluation_options(Role role) const;
+  const ModelSource& source(Role role) const { return role == Role::teacher ? job_->teachers.front() : *job_->student; }
+  /// How the product trains the model, for one epoch.
+  TrainerSpec one_epoch(Role role) const;
 
  private:
   Options options_;

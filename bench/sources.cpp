@@ -13,11 +13,11 @@ at::Tensor made_up_values(std::int64_t first, std::int64_t rows, std::int64_t wi
 
 }  // namespace
 
-TeacherOutputs RepeatedOutputs::rows(std::span<const std::int64_t> rows) const {
+TeacherOutputs RepeatedOutputs::rows(std::span<const std::int64_t> rows, std::span<const std::int64_t> views) const {
   std::vector<std::int64_t> of_data;
   of_data.reserve(rows.size());
   for (const auto row : rows) of_data.push_back(row % samples_);
-  return outputs_.rows(of_data);
+  return outputs_.rows(of_data, views);
 }
 
 SyntheticSource::SyntheticSource(const PackedInfo& like, std::int64_t samples, std::int64_t tokens) {
@@ -66,7 +66,7 @@ void write_made_up_cache(const std::filesystem::path& file, const TeacherCacheLa
 MadeUpOutputs::MadeUpOutputs(const TeacherCacheLayout& layout, std::int64_t samples)
     : layout_(layout), values_(made_up_values(0, samples, layout.floats_per_row())) {}
 
-TeacherOutputs MadeUpOutputs::rows(std::span<const std::int64_t> rows) const {
+TeacherOutputs MadeUpOutputs::rows(std::span<const std::int64_t> rows, std::span<const std::int64_t>) const {
   const at::Tensor index = at::tensor(at::ArrayRef<std::int64_t>(rows.data(), rows.size()), at::kLong);
   return split_rows(values_.index_select(0, index), layout_);
 }

@@ -30,7 +30,7 @@ class RepeatedOutputs final : public TeacherOutputSource {
  public:
   /// `outputs` is borrowed; it has `samples` rows.
   RepeatedOutputs(const TeacherOutputSource& outputs, std::int64_t samples) : outputs_(outputs), samples_(samples) {}
-  TeacherOutputs rows(std::span<const std::int64_t> rows) const override;
+  TeacherOutputs rows(std::span<const std::int64_t> rows, std::span<const std::int64_t> views) const override;
 
  private:
   const TeacherOutputSource& outputs_;
@@ -62,7 +62,7 @@ void add_made_up_block(TeacherCacheJournal& journal, std::int64_t block, std::in
 class MadeUpOutputs final : public TeacherOutputSource {
  public:
   MadeUpOutputs(const TeacherCacheLayout& layout, std::int64_t samples);
-  TeacherOutputs rows(std::span<const std::int64_t> rows) const override;
+  TeacherOutputs rows(std::span<const std::int64_t> rows, std::span<const std::int64_t> views) const override;
 
  private:
   TeacherCacheLayout layout_;

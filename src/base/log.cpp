@@ -62,13 +62,14 @@ void configure(Level console_level, std::string rank_tag) {
   s.tag = std::move(rank_tag);
 }
 
-void add_file(const std::filesystem::path& file) {
+void set_file(const std::filesystem::path& file) {
   auto& s = state();
   const std::lock_guard lock(s.mutex);
   try {
     if (file.has_parent_path()) make_folder(file.parent_path());
     auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(file.string(), false);
     sink->set_pattern("%Y-%m-%d %H:%M:%S.%e %l %v");
+    s.logger->sinks().resize(1);  // the console
     s.logger->sinks().push_back(std::move(sink));
   } catch (const spdlog::spdlog_ex& e) {
     throw Error("{}: the log file cannot be opened: {}", file.string(), e.what());

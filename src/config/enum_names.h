@@ -20,9 +20,9 @@ struct EnumNames<OnBadSample> {
 };
 template <>
 struct EnumNames<FusionType> {
-  static constexpr std::array<std::string_view, 9> names{
+  static constexpr std::array<std::string_view, 10> names{
       "simple",           "concat_mlp",         "cross_attention",       "gated", "film",
-      "modality_dropout", "transformer_concat", "energy_aware_adaptive", "shomr"};
+      "modality_dropout", "transformer_concat", "energy_aware_adaptive", "shomr", "gated_mlp"};
 };
 template <>
 struct EnumNames<LossType> {
@@ -58,11 +58,40 @@ struct EnumNames<VisionFamily> {
 };
 template <>
 struct EnumNames<TextFamily> {
-  static constexpr std::array<std::string_view, 4> names{"bert", "distilbert", "mobilebert", "roberta"};
+  static constexpr std::array<std::string_view, 5> names{"bert", "distilbert", "mobilebert", "roberta", "custom_text"};
 };
 template <>
 struct EnumNames<StudentArch> {
   static constexpr std::array<std::string_view, 2> names{"zoo", "custom_tiny"};
+};
+template <>
+struct EnumNames<BatchNormMode> {
+  static constexpr std::array<std::string_view, 2> names{"sync", "frozen"};
+};
+template <>
+struct EnumNames<Modality> {
+  static constexpr std::array<std::string_view, 3> names{"both", "image", "text"};
+};
+template <>
+struct EnumNames<TrainingMode> {
+  static constexpr std::array<std::string_view, 2> names{"two_stage", "joint"};
+};
+template <>
+struct EnumNames<Routing> {
+  static constexpr std::array<std::string_view, 2> names{"straight_through", "sampled"};
+};
+template <>
+struct EnumNames<ProjectionMode> {
+  static constexpr std::array<std::string_view, 2> names{"trained", "frozen"};
+};
+template <>
+struct EnumNames<MmdBandwidth> {
+  static constexpr std::array<std::string_view, 2> names{"median", "fixed"};
+};
+template <>
+struct EnumNames<LossTermType> {
+  static constexpr std::array<std::string_view, 9> names{"ce",        "kl",  "mse", "crd", "rkd_distance",
+                                                         "rkd_angle", "mmd", "dkd", "dist"};
 };
 template <>
 struct EnumNames<Device> {

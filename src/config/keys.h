@@ -29,7 +29,8 @@ struct IgnoredTarget {};
 
 using Target = std::variant<bool*, std::int64_t*, double*, std::string*, std::filesystem::path*, std::optional<bool>*,
                             std::optional<std::int64_t>*, std::optional<double>*, std::array<double, 2>*,
-                            std::vector<TaskConfig>*, EnumTarget, IgnoredTarget>;
+                            std::vector<std::int64_t>*, std::vector<std::string>*, std::vector<TaskConfig>*,
+                            std::vector<LossTerm>*, EnumTarget, IgnoredTarget>;
 
 /// Allowed numbers; an open end does not belong to it.
 struct Range {
@@ -55,6 +56,8 @@ struct Key {
   std::vector<std::string_view> choices;  ///< text: allowed values; empty: any
   std::string unset;                      ///< what holds when there is no value; empty: unset cannot be given
   Shorthand shorthand = Shorthand::no;
+  std::function<bool()>
+      applies;  ///< empty: always; false: the rest of the configuration gives it no meaning, not printed
   std::string section() const;  ///< "teacher.vision"; "" at the top
   std::string name() const;     ///< "hidden_size"
 };

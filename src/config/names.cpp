@@ -23,6 +23,13 @@ std::string_view to_string(TextPooling value) { return name(value); }
 std::string_view to_string(VisionFamily value) { return name(value); }
 std::string_view to_string(TextFamily value) { return name(value); }
 std::string_view to_string(StudentArch value) { return name(value); }
+std::string_view to_string(BatchNormMode value) { return name(value); }
+std::string_view to_string(Modality value) { return name(value); }
+std::string_view to_string(TrainingMode value) { return name(value); }
+std::string_view to_string(Routing value) { return name(value); }
+std::string_view to_string(ProjectionMode value) { return name(value); }
+std::string_view to_string(MmdBandwidth value) { return name(value); }
+std::string_view to_string(LossTermType value) { return name(value); }
 std::string_view to_string(Device value) { return name(value); }
 
 }  // namespace mmkd

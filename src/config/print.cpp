@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "keys.h"
+#include "loss_terms.h"
 #include "mmkd/config/names.h"
 #include "problems.h"
 #include "values.h"
@@ -38,7 +39,8 @@ std::vector<Entry> printed_entries(const std::vector<Key>& keys) {
     const auto end = std::find_if(begin, keys.end(), [&](const Key& key) { return key.section() != section; });
     std::vector<const Key*> members;
     for (auto key = begin; key != end; ++key)
-      if (!std::holds_alternative<IgnoredTarget>(key->target)) members.push_back(&*key);
+      if (!std::holds_alternative<IgnoredTarget>(key->target) && (!key->applies || key->applies()))
+        members.push_back(&*key);
     begin = end;
     if (const Key* shorthand = standing_for_section(members)) {
       entries.push_back({shorthand, section});
@@ -97,15 +99,8 @@ std::string without_backticks(std::string markdown) {
 }
 
 std::string loss_text(const Config& config) {
-  const LossConstants c = resolved_loss(config);
-  const LossType type = config.loss.type;
-  std::string text(to_string(type));
-  if (type == LossType::vanilla || type == LossType::combined)
-    text += fmt::format(", alpha {}, beta {}, T {}", c.alpha, c.beta, c.T);
-  if (type == LossType::combined) text += fmt::format(", gamma {}", c.gamma);
-  if (type == LossType::combined || type == LossType::crd) text += fmt::format(", tau {}", c.tau);
-  if (type == LossType::crd || type == LossType::rkd || type == LossType::mmd)
-    text += fmt::format(", ce_weight {}", c.ce_weight);
+  std::string text;
+  for (const auto& term : resolved_loss(config)) text += (text.empty() ? "" : " ") + term_json(term).dump();
   return text;
 }
 
@@ -140,15 +135,10 @@ nlohmann::json to_json(const Config& config) {
   return nested(printed_entries(keys));
 }
 
-nlohmann::json to_json(const LossConstants& c) {
-  return {{"alpha", c.alpha},
-          {"beta", c.beta},
-          {"gamma", c.gamma},
-          {"T", c.T},
-          {"tau", c.tau},
-          {"ce_weight", c.ce_weight},
-          {"rkd_distance_weight", c.rkd_distance_weight},
-          {"rkd_angle_weight", c.rkd_angle_weight}};
+nlohmann::json to_json(const std::vector<LossTerm>& terms) {
+  auto list = nlohmann::json::array();
+  for (const auto& term : terms) list.push_back(term_json(term));
+  return list;
 }
 
 nlohmann::json subset(const Config& config, std::initializer_list<std::string_view> wanted) {

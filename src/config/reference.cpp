@@ -72,8 +72,11 @@ std::string row(const Key& key, const std::map<std::string, const Key*>& keys) {
   std::string value = default_text(key);
   std::string name = fmt::format("`{}`", key.name());
   if (key.path.compare(0, 8, "teacher.") == 0) {
-    const std::string student = default_text(*keys.at("student." + key.path.substr(8)));
-    if (student != value) value = fmt::format("{} (teacher), {} (student)", value, student);
+    const auto twin = keys.find("student." + key.path.substr(8));
+    if (twin == keys.end())
+      name += " (teacher)";
+    else if (const auto student = default_text(*twin->second); student != value)
+      value = fmt::format("{} (teacher), {} (student)", value, student);
   } else if (key.section() == "student") {
     name += " (student)";
   }

@@ -64,12 +64,47 @@ void check_divides(Findings& findings, const std::string& section, const char* v
                     fmt::format("expected {} to divide {}, found {} and {}", divisor_key, value_key, divisor, value));
 }
 
+/// Reports the section unless it is of the family that is configured.
+void check_section(const std::string& path, std::string_view section, std::string_view family, bool named,
+                   Findings& findings) {
+  const std::string own = child_path(path, section);
+  if (!findings.given(own) || (!named && section == family)) return;
+  findings.conflict({own}, named ? fmt::format("has no meaning beside a name, whose folder says the size")
+                                 : fmt::format("has no meaning with family {}", family));
+}
+
+void check_conv_net(const VisionConfig& vision, const std::string& path, Findings& findings) {
+  for (const char* key : {"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
+                          "layer_norm_eps", "hidden_dropout", "patch_size", "qkv_bias"}) {
+    if (findings.given(child_path(path, key)))
+      findings.conflict({child_path(path, key)}, fmt::format("has no meaning with family {}, whose sizes are in {}.{}",
+                                                             to_string(vision.family), path, to_string(vision.family)));
+  }
+  if (vision.family != VisionFamily::mobilevit) return;
+  const auto& net = vision.mobilevit;
+  const std::string own = path + ".mobilevit";
+  if (net.hidden_sizes.size() != 3)
+    findings.conflict({own + ".hidden_sizes"}, fmt::format("expected 3 numbers, found {}", net.hidden_sizes.size()));
+  if (net.neck_hidden_sizes.size() != 7)
+    findings.conflict({own + ".neck_hidden_sizes"},
+                      fmt::format("expected 7 numbers, found {}", net.neck_hidden_sizes.size()));
+  for (const auto width : net.hidden_sizes)
+    check_divides(findings, own, "hidden_sizes", width, "num_attention_heads", net.num_attention_heads);
+}
+
+void check_output_stride(const std::string& path, std::int64_t stride, Findings& findings) {
+  if (stride != 8 && stride != 16 && stride != 32)
+    findings.conflict({path + ".output_stride"}, fmt::format("expected 8, 16 or 32, found {}", stride));
+}
+
 void check_vision(const VisionConfig& vision, const std::string& path, Findings& findings) {
+  for (const char* section : {"mobilevit", "mobilenet_v2"})
+    check_section(path, section, to_string(vision.family), !vision.inline_size(), findings);
   if (!vision.inline_size()) return;
+  check_output_stride(path + ".mobilevit", vision.mobilevit.output_stride, findings);
+  check_output_stride(path + ".mobilenet_v2", vision.mobilenet_v2.output_stride, findings);
   if (vision.family != VisionFamily::vit && vision.family != VisionFamily::deit)
-    findings.conflict({path + ".family"},
-                      fmt::format("expected vit or deit for an inline size, found {}; name a {} tower",
-                                  to_string(vision.family), to_string(vision.family)));
+    return check_conv_net(vision, path, findings);
   check_divides(findings, path, "hidden_size", vision.hidden_size, "num_attention_heads", vision.num_attention_heads);
   check_divides(findings, path, "image_size", vision.image_size, "patch_size", vision.patch_size);
 }
@@ -85,15 +120,18 @@ void check_text_length(Findings& findings, const std::string& section, const cha
 
 void check_text(const ModelConfig& model, const std::string& path, std::int64_t max_length, Findings& findings) {
   const TextConfig& text = model.text;
-  if (!text.inline_size()) return;
   const std::string section = path + ".text";
-  if (text.family == TextFamily::mobilebert)
-    findings.conflict({section + ".family"},
-                      "expected bert, distilbert or roberta for an inline size, found mobilebert; "
-                      "name a mobilebert tower");
-  check_divides(findings, section, "hidden_size", text.hidden_size, "num_attention_heads", text.num_attention_heads);
-  // RoBERTa's positions start behind the index of the padding token, which is 1.
-  const std::int64_t reserved = text.family == TextFamily::roberta ? 2 : 0;
+  check_section(section, "mobilebert", to_string(text.family), !text.inline_size(), findings);
+  if (!text.inline_size()) return;
+  if (text.family == TextFamily::mobilebert && text.mobilebert.use_bottleneck)
+    check_divides(findings, section + ".mobilebert", "intra_bottleneck_size", text.mobilebert.intra_bottleneck_size,
+                  "num_attention_heads", text.num_attention_heads);
+  else
+    check_divides(findings, section, "hidden_size", text.hidden_size, "num_attention_heads", text.num_attention_heads);
+  // RoBERTa's positions start behind the index of the padding token; MobileBERT's trigrams need a column of padding.
+  const std::int64_t reserved = text.family == TextFamily::roberta      ? text.pad_token_id + 1
+                                : text.family == TextFamily::mobilebert ? 1
+                                                                        : 0;
   check_text_length(findings, section, "max_position_embeddings", text.max_position_embeddings, reserved, max_length);
   if (model.tokenizer.name.empty())
     findings.missing(path + ".tokenizer",
@@ -113,6 +151,7 @@ bool has_attention(FusionType type) {
     case FusionType::gated:
     case FusionType::film:
     case FusionType::modality_dropout:
+    case FusionType::gated_mlp:
       return false;
   }
   return false;
@@ -150,17 +189,54 @@ void check_model(const Config& config, const ModelConfig& model, const std::stri
     check_divides(findings, path, "fusion_dim", model.fusion_dim, "fusion_heads", model.fusion_heads);
 }
 
+/// One loop for both models: nothing is cached, and there is one teacher that is trained.
+void check_joint(const Config& config, Findings& findings) {
+  const auto wrong = [&](const std::vector<std::string>& keys, const char* message) {
+    findings.conflict(keys, message);
+  };
+  if (!distils(config))
+    wrong({"training.mode", "loss.type", "loss.terms"}, "expected a loss that compares with a teacher with mode joint");
+  if (config.training.teacher_only) wrong({"training.teacher_only", "training.mode"}, "expected false with mode joint");
+  if (!config.teacher.runs.empty()) wrong({"teacher.runs", "training.mode"}, "expected none with mode joint");
+  if (!config.teacher.seeds.empty()) wrong({"teacher.seeds", "training.mode"}, "expected none with mode joint");
+}
+
+/// A teacher of several, or from runs.
+void check_teachers(const Config& config, Findings& findings) {
+  const auto& teacher = config.teacher;
+  if (!teacher.runs.empty()) {
+    for (const char* key :
+         {"teacher.vision", "teacher.text", "teacher.weights", "teacher.seeds", "teacher.tokenizer"}) {
+      if (findings.given(key)) findings.conflict({key}, "has no meaning beside teacher.runs, which bring their own");
+    }
+  }
+  if (teacher.modality != Modality::both && !config.training.teacher_only)
+    findings.conflict({"teacher.modality"}, fmt::format("expected both, unless training.teacher_only is set, found {}",
+                                                        to_string(teacher.modality)));
+}
+
+void check_augment(const AugmentConfig& augment, Findings& findings) {
+  const AugmentConfig defaults;
+  AugmentConfig without_views = augment;
+  without_views.views = 0;
+  if (augment.views == 0 && without_views != defaults)
+    findings.conflict(
+        {"augment.views", "augment.random_resized_crop", "augment.horizontal_flip", "augment.color_jitter"},
+        "expected augment.views of at least 1 with augmentations, found 0");
+}
+
 void check_training(const Config& config, Findings& findings) {
   const TrainingConfig& training = config.training;
   const bool trains_teacher = training.teacher_epochs > 0;
   if (!trains_teacher && training.teacher_only)
     findings.conflict({"training.teacher_epochs", "training.teacher_only"},
                       "expected at least 1 with teacher_only, found 0");
-  else if (!trains_teacher && config.teacher.weights.empty() && config.loss.type != LossType::ce_only)
-    findings.conflict({"training.teacher_epochs", "teacher.weights", "loss.type"},
-                      fmt::format("expected at least 1 with loss.type {}, found 0; for a ready teacher set "
-                                  "teacher.weights, for no distillation loss.type: ce_only",
-                                  to_string(config.loss.type)));
+  else if (!trains_teacher && config.teacher.weights.empty() && config.teacher.runs.empty() && distils(config) &&
+           training.mode == TrainingMode::two_stage)
+    findings.conflict({"training.teacher_epochs", "teacher.weights", "loss.type", "loss.terms"},
+                      "expected at least 1 with a loss that compares with a teacher, found 0; for a ready teacher set "
+                      "teacher.weights or teacher.runs, for no distillation loss.type: ce_only");
+  if (training.mode == TrainingMode::joint) check_joint(config, findings);
   if (training.student_epochs == 0 && !training.teacher_only)
     findings.conflict({"training.student_epochs", "training.teacher_only"},
                       "expected at least 1, found 0; for no student set training.teacher_only: true");
@@ -170,24 +246,26 @@ void check_training(const Config& config, Findings& findings) {
                                   training.micro_batch_size));
 }
 
-bool is_relational(LossType type) {
-  switch (type) {
-    case LossType::combined:
-    case LossType::crd:
-    case LossType::rkd:
-    case LossType::mmd:
-      return true;
-    case LossType::vanilla:
-    case LossType::ce_only:
-      return false;
-  }
-  return false;
-}
-
 void note_overruled(const char* name, const std::optional<double>& training, const std::optional<double>& loss,
                     Findings& findings) {
   if (training && loss && *training != *loss)
     findings.notes.push_back(fmt::format("loss.{} {} is not used: training.{} {} wins", name, *loss, name, *training));
+}
+
+void check_terms(const Config& config, Findings& findings) {
+  const auto& training = config.training;
+  if (findings.given("loss.type"))
+    findings.conflict({"loss.terms", "loss.type"}, "expected terms or a type, found both");
+  for (const auto& [name, value] :
+       {std::pair("alpha", training.alpha), {"beta", training.beta}, {"gamma", training.gamma}, {"T", training.T}}) {
+    if (value)
+      findings.notes.push_back(fmt::format("training.{} is not used: loss.terms has constants of its own", name));
+  }
+  for (const char* key : {"alpha", "beta", "gamma", "T", "tau", "ce_weight", "mmd_bandwidth"}) {
+    const std::string path = child_path("loss", key);
+    if (findings.given(path))
+      findings.conflict({path}, "has no meaning beside loss.terms, which has constants of its own");
+  }
 }
 
 void check_loss(const Config& config, Findings& findings) {
@@ -196,11 +274,7 @@ void check_loss(const Config& config, Findings& findings) {
   if (loss.fusion_dim && *loss.fusion_dim != width && !config.training.teacher_only)
     findings.conflict({"loss.fusion_dim", "student.fusion_dim"},
                       fmt::format("expected the same as student.fusion_dim {}, found {}", width, *loss.fusion_dim));
-  if (config.training.micro_batch_size > 0 && is_relational(loss.type))
-    findings.conflict(
-        {"training.micro_batch_size", "loss.type"},
-        fmt::format("expected 0 with loss.type {}, which compares the samples of the whole batch, found {}",
-                    to_string(loss.type), config.training.micro_batch_size));
+  if (!loss.terms.empty()) return check_terms(config, findings);
   note_overruled("alpha", config.training.alpha, loss.alpha, findings);
   note_overruled("beta", config.training.beta, loss.beta, findings);
   note_overruled("gamma", config.training.gamma, loss.gamma, findings);
@@ -251,11 +325,13 @@ void settle(Config& config, Findings& findings) {
 void validate(const Config& config, Findings& findings) {
   check_data(config.data, findings);
   check_task_labels(config.data, findings);
-  if (!without_teacher(config)) check_model(config, config.teacher, "teacher", findings);
+  if (!without_teacher(config) && config.teacher.runs.empty()) check_model(config, config.teacher, "teacher", findings);
   if (!config.training.teacher_only) check_model(config, config.student, "student", findings);
   check_training(config, findings);
   check_loss(config, findings);
   check_fusion(config, findings);
+  check_teachers(config, findings);
+  check_augment(config.augment, findings);
   check_evaluation(config, findings);
 }
 

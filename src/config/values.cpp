@@ -1,10 +1,13 @@
 #include "values.h"
 
+#include <fmt/ranges.h>
+
 #include <cctype>
 #include <charconv>
 #include <cmath>
 #include <type_traits>
 
+#include "loss_terms.h"
 #include "mmkd/base/error.h"
 #include "suggest.h"
 
@@ -130,6 +133,43 @@ struct Assigner {
     return true;
   }
 
+  bool operator()(std::vector<std::int64_t>* target) const {
+    return list(target, [&](const Node& item) { return parse_number<std::int64_t>(item.text, key.range); });
+  }
+  bool operator()(std::vector<std::string>* target) const {
+    if (scalar() && !node.text.empty()) {  // one
+      *target = {node.text};
+      return true;
+    }
+    return list(target, [](const Node& item) {
+      return item.text.empty() ? std::nullopt : std::optional<std::string>(item.text);
+    });
+  }
+  /// A list of scalars that `parse` takes; not empty unless the key may be unset.
+  template <class T, class Parse>
+  bool list(std::vector<T>* target, const Parse& parse) const {
+    std::vector<T> values;
+    if (!means_unset(key, node)) {
+      if (node.kind != Node::Kind::list || node.items.empty()) return false;
+      for (const Node& item : node.items) {
+        const auto value = item.kind == Node::Kind::scalar ? parse(item) : std::nullopt;
+        if (!value) return false;
+        values.push_back(*value);
+      }
+    }
+    *target = std::move(values);
+    return true;
+  }
+
+  bool operator()(std::vector<LossTerm>* target) const {
+    target->clear();
+    if (means_unset(key, node)) return true;
+    if (node.kind != Node::Kind::list || node.items.empty()) return false;
+    for (const Node& item : node.items)
+      target->push_back(loss_term(item, fmt::format("{}[{}]", key.path, target->size()), report));
+    return true;
+  }
+
   bool operator()(std::vector<TaskConfig>* target) const {
     if (means_unset(key, node)) {
       target->clear();
@@ -188,6 +228,11 @@ struct TypeText {
     return (*this)(static_cast<T*>(nullptr)) + " or null";
   }
   std::string operator()(std::array<double, 2>*) const { return "a list of two numbers" + range_text(key.range); }
+  std::string operator()(std::vector<std::int64_t>*) const {
+    return "a list of integers" + range_text(key.range) + (key.unset.empty() ? "" : " or null");
+  }
+  std::string operator()(std::vector<std::string>*) const { return "a list of texts"; }
+  std::string operator()(std::vector<LossTerm>*) const { return "a list of loss terms"; }
   std::string operator()(std::vector<TaskConfig>*) const { return "a list of tasks"; }
   std::string operator()(const EnumTarget& target) const { return "one of " + quoted_list(target.names); }
   std::string operator()(const IgnoredTarget&) const { return "anything"; }
@@ -206,6 +251,11 @@ struct ToJson {
   nlohmann::json operator()(std::vector<TaskConfig>* value) const {
     auto list = nlohmann::json::array();
     for (const auto& task : *value) list.push_back({{"label", task.label}, {"column", task.column}});
+    return list;
+  }
+  nlohmann::json operator()(std::vector<LossTerm>* value) const {
+    auto list = nlohmann::json::array();
+    for (const auto& term : *value) list.push_back(term_json(term));
     return list;
   }
   nlohmann::json operator()(const EnumTarget& target) const { return target.names[target.get()]; }
@@ -247,6 +297,20 @@ struct ToYaml {
                           text_yaml(task.column));
     return "[" + list + "]";
   }
+  std::string operator()(std::vector<std::int64_t>* value) const {
+    return fmt::format("[{}]", fmt::join(*value, ", "));
+  }
+  std::string operator()(std::vector<std::string>* value) const {
+    std::string list;
+    for (const auto& text : *value) list += (list.empty() ? "" : ", ") + text_yaml(text);
+    return "[" + list + "]";
+  }
+  /// JSON is YAML.
+  std::string operator()(std::vector<LossTerm>* value) const {
+    std::string list;
+    for (const auto& term : *value) list += (list.empty() ? "" : ", ") + term_json(term).dump();
+    return "[" + list + "]";
+  }
   std::string operator()(const EnumTarget& target) const { return std::string(target.names[target.get()]); }
   std::string operator()(const IgnoredTarget&) const { return "null"; }
 };
@@ -262,7 +326,10 @@ struct Unset {
   }
   bool operator()(std::string* value) const { return value->empty(); }
   bool operator()(std::filesystem::path* value) const { return value->empty(); }
-  bool operator()(std::vector<TaskConfig>* value) const { return value->empty(); }
+  template <class T>
+  bool operator()(std::vector<T>* value) const {
+    return value->empty();
+  }
   bool operator()(const EnumTarget&) const { return false; }
   bool operator()(const IgnoredTarget&) const { return true; }
 };

@@ -11,7 +11,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 constexpr const char* kFormat = "mmkd packed data";
 constexpr std::array kSplits{Split::train, Split::dev, Split::test};
 
@@ -37,7 +37,9 @@ Json body(const Manifest& manifest) {
             {"key", info.key},
             {"samples_per_shard", manifest.samples_per_shard},
             {"image_stream_of", info.image_stream_of},
-            {"token_stream_of", info.token_stream_of}};
+            {"token_stream_of", info.token_stream_of},
+            {"input_keys", info.input_keys},
+            {"input_contents", info.input_contents}};
   for (const auto& task : info.tasks) json["tasks"].push_back({{"label", task.label}, {"classes", task.classes}});
   for (const auto& policy : info.policies) json["policies"].push_back(to_json(policy));
   for (const auto& s : info.image_streams)
@@ -67,6 +69,8 @@ Manifest parse(const Json& json, const fs::path& folder) {
   manifest.samples_per_shard = json.at("samples_per_shard").get<std::int64_t>();
   info.image_stream_of = json.at("image_stream_of").get<std::array<int, 2>>();
   info.token_stream_of = json.at("token_stream_of").get<std::array<int, 2>>();
+  info.input_keys = json.at("input_keys").get<std::array<std::string, 2>>();
+  info.input_contents = json.at("input_contents").get<std::array<std::string, 2>>();
   for (const auto& task : json.at("tasks"))
     info.tasks.push_back({task.at("label").get<std::string>(), task.at("classes").get<std::vector<std::string>>()});
   for (std::size_t i = 0; i < 2; ++i) info.policies[i] = image_policy_from_json(json.at("policies").at(i));

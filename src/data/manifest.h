@@ -21,6 +21,10 @@ struct ShardEntry {
   std::vector<std::array<std::uint64_t, 2>> pictures;  ///< offset and size of each image stream's raw data
 };
 
+/// PackedInfo::input_contents: SHA-256 over classes, counts and the checksums of every record's id, labels, picture and
+/// tokens as [teacher, student] read them, whatever the division into shards.
+std::array<std::string, 2> input_contents(const struct Manifest& manifest, const std::filesystem::path& folder);
+
 struct Manifest {
   PackedInfo info;
   std::int64_t samples_per_shard = 0;

@@ -25,7 +25,7 @@
 namespace mmkd {
 namespace {
 
-constexpr int kPackVersion = 1;
+constexpr int kPackVersion = 2;
 constexpr std::uint64_t kMaxImageFileBytes = std::uint64_t{1} << 30;
 constexpr std::array kSplits{Split::train, Split::dev, Split::test};
 
@@ -95,6 +95,23 @@ StageInputs stage_inputs(const Config& config, const PackInputs& inputs, const S
   }
   stage.external["samples"] = samples_digest(scan);
   return stage;
+}
+
+/// What decides the data as one model sees it: everything above but the other model's pictures and tokens, and the
+/// division into shards.
+std::array<std::string, 2> input_keys(const Config& config, const PackInputs& inputs, const Streams& streams,
+                                      const std::string& samples) {
+  std::array<std::string, 2> keys;
+  for (std::size_t role = 0; role < keys.size(); ++role) {
+    StageInputs stage{.stage = "inputs", .version = kPackVersion};
+    stage.config = subset(config, {"data.max_length", "data.on_bad_sample"});
+    for (const auto& task : resolved_tasks(config.data)) stage.config["tasks"].push_back(task.label);
+    stage.config["policy"] = to_json(inputs.policies[role]);
+    stage.external["tokenizer"] = streams.tokenizers[static_cast<std::size_t>(streams.token_of[role])].digest();
+    stage.external["samples"] = samples;
+    keys[role] = stage.key();
+  }
+  return keys;
 }
 
 // ---------------------------------------------------------------- shards
@@ -280,13 +297,22 @@ std::vector<BadSample> build_shards(const MpiSession& mpi, const ShardBuilder& b
   return all;
 }
 
-Manifest make_manifest(const Config& config, const PackInputs& inputs, const Streams& streams, const Scan& scan,
-                       const std::vector<std::vector<std::string>>& classes, const std::string& key,
-                       const std::vector<ShardTask>& tasks, const fs::path& folder) {
+/// What a packed set is made of, beside its shards.
+struct PackedParts {
+  const Config& config;
+  const PackInputs& inputs;
+  const Streams& streams;
+  const Scan& scan;
+  const std::vector<std::vector<std::string>>& classes;
+  const StageInputs& stage;
+};
+
+Manifest make_manifest(const PackedParts& parts, const std::vector<ShardTask>& tasks, const fs::path& folder) {
+  const auto& [config, inputs, streams, scan, classes, stage] = parts;
   Manifest manifest;
   manifest.samples_per_shard = config.data.samples_per_shard;
   auto& info = manifest.info;
-  info.key = key;
+  info.key = stage.key();
   const auto labels = resolved_tasks(config.data);
   for (std::size_t t = 0; t < labels.size(); ++t) info.tasks.push_back({labels[t].label, classes[t]});
   info.policies = inputs.policies;
@@ -302,6 +328,8 @@ Manifest make_manifest(const Config& config, const PackInputs& inputs, const Str
     manifest.shards[static_cast<std::size_t>(task.split)].push_back(describe_shard(folder / task.file(), task.count));
   for (const auto& bad : scan.bad)
     manifest.quarantined[static_cast<std::size_t>(bad.split)].push_back(fmt::format("{}: {}", bad.id, bad.reason));
+  info.input_keys = input_keys(config, inputs, streams, stage.external.at("samples"));
+  info.input_contents = input_contents(manifest, folder);
   return manifest;
 }
 
@@ -372,6 +400,14 @@ StageInputs pack_stage_inputs(const Config& config) {
   return stage_inputs(config, inputs, make_streams(inputs), scan);
 }
 
+std::array<std::string, 2> data_input_keys(const Config& config) {
+  const auto inputs = resolve_pack_inputs(config);
+  DigestMemo memo(artifacts_root(config));
+  auto scan = scan_data(config.data, memo);
+  refuse_bad(scan, config.data.on_bad_sample);
+  return input_keys(config, inputs, make_streams(inputs), samples_digest(scan));
+}
+
 fs::path locate_pack(const Config& config) {
   if (!config.data.packed.empty()) return config.data.packed;
   auto folder = StageStore(artifacts_root(config)).folder(pack_stage_inputs(config));
@@ -421,7 +457,7 @@ PackedInfo pack(const Config& config, const MpiSession& mpi) {
     const fs::path built = work / samples_digest(scan).substr(0, 16);
     store.build(stage, {}, [&](const fs::path& folder) {
       for (const auto& shard : shards) link_or_copy(built / shard.file(), folder / shard.file());
-      auto manifest = make_manifest(config, inputs, *streams, scan, classes, stage.key(), shards, folder);
+      auto manifest = make_manifest({config, inputs, *streams, scan, classes, stage}, shards, folder);
       write_file_atomic(folder / kManifestFile, manifest_text(manifest));
     });
     std::error_code ignored;

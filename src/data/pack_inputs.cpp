@@ -1,5 +1,6 @@
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
+#include "mmkd/config/teachers.h"
 #include "mmkd/config/zoo.h"
 #include "mmkd/data/pack.h"
 #include "mmkd/text/tokenizer_files.h"
@@ -7,7 +8,8 @@
 namespace mmkd {
 namespace {
 
-ImagePolicy policy_of(const VisionConfig& vision, const fs::path& weights_root) {
+ImagePolicy policy_of(const ModelConfig& model, const fs::path& weights_root) {
+  const auto vision = model.arch == StudentArch::custom_tiny ? custom_vision(model.custom) : model.vision;
   if (vision.inline_size()) return vit_policy(vision.image_size);
   const auto file = resolve_model_folder(TowerKind::vision, vision.name, weights_root, default_hf_home()) /
                     "preprocessor_config.json";
@@ -40,23 +42,41 @@ TowerTokenizer tokenizer_of(const std::string& role, const ModelConfig& model, c
   return {file, resolve_settings(model.tokenizer, read_tokenizer_settings(file))};
 }
 
+/// Those of the job's teachers, which see the same pictures and tokens.
+void add_teacher(PackInputs& inputs, const std::vector<TeacherSource>& teachers, const fs::path& root) {
+  const auto tokenizer_key = [](const TowerTokenizer& tokenizer) {
+    const auto& [file, settings] = tokenizer;
+    return WordPieceTokenizer::from_file(file, settings).digest();
+  };
+  for (std::size_t i = 0; i < teachers.size(); ++i) {
+    const auto policy = policy_of(teachers[i].model, root);
+    const auto tokenizer = tokenizer_of("teacher", teachers[i].model, root);
+    if (i == 0) {
+      inputs.policies[0] = policy;
+      inputs.tokenizers[0] = tokenizer;
+    } else if (!(policy == inputs.policies[0]) || tokenizer_key(tokenizer) != tokenizer_key(inputs.tokenizers[0])) {
+      throw UsageError(
+          "teacher: the first and number {} differ in how they prepare pictures or in their tokenizer; teachers of one "
+          "job must see the same",
+          i + 1);
+    }
+  }
+}
+
 }  // namespace
 
 PackInputs resolve_pack_inputs(const Config& config) {
   const auto& root = config.weights.root;
   // Without a teacher, or a student, the other's inputs serve both: nothing else is stored.
-  const bool teacher = !without_teacher(config);
+  const auto teachers = teacher_sources(config);
   const bool student = !config.training.teacher_only;
   PackInputs inputs;
-  if (teacher) {
-    inputs.policies[0] = policy_of(config.teacher.vision, root);
-    inputs.tokenizers[0] = tokenizer_of("teacher", config.teacher, root);
-  }
+  add_teacher(inputs, teachers, root);
   if (student) {
-    inputs.policies[1] = policy_of(config.student.vision, root);
+    inputs.policies[1] = policy_of(config.student, root);
     inputs.tokenizers[1] = tokenizer_of("student", config.student, root);
   }
-  if (!teacher) {
+  if (teachers.empty()) {
     inputs.policies[0] = inputs.policies[1];
     inputs.tokenizers[0] = inputs.tokenizers[1];
   }

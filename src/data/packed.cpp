@@ -5,9 +5,43 @@
 
 #include "manifest.h"
 #include "mmkd/base/error.h"
+#include "mmkd/base/hash.h"
 #include "shard.h"
 
 namespace mmkd {
+
+ShardSchema schema_of(const PackedInfo& info, Split split) {
+  return {.images = info.image_streams,
+          .token_streams = info.token_streams.size(),
+          .tasks = info.tasks.size(),
+          .split = std::string(name(split)),
+          .key = info.key};
+}
+
+std::array<std::string, 2> input_contents(const Manifest& manifest, const std::filesystem::path& folder) {
+  const auto& info = manifest.info;
+  std::array<Sha256, 2> digests;
+  nlohmann::json head{{"counts", info.counts}};
+  for (const auto& task : info.tasks) head["classes"].push_back(task.classes);
+  for (auto& digest : digests) digest.update(head.dump());
+  for (const Split split : {Split::train, Split::dev, Split::test}) {
+    std::int64_t index = 0;
+    for (const auto& entry : manifest.shards[static_cast<std::size_t>(split)]) {
+      const Shard shard(folder, entry, schema_of(info, split), index++);
+      for (std::int64_t i = 0; i < shard.size(); ++i) {
+        const auto record = shard.get(i);
+        for (std::size_t role = 0; role < digests.size(); ++role) {
+          const std::array parts{
+              checksum64(record.id), checksum64(std::as_bytes(record.labels)),
+              checksum64(std::as_bytes(record.pixels[static_cast<std::size_t>(info.image_stream_of[role])])),
+              checksum64(std::as_bytes(record.tokens[static_cast<std::size_t>(info.token_stream_of[role])]))};
+          digests[role].update(std::as_bytes(std::span(parts)));
+        }
+      }
+    }
+  }
+  return {std::move(digests[0]).hex(), std::move(digests[1]).hex()};
+}
 
 PackedInfo read_packed_info(const std::filesystem::path& folder) { return read_manifest(folder).info; }
 
@@ -32,11 +66,7 @@ PackedSplit::PackedSplit(const PackedInfo& info, Split split, bool verify_on_rea
   impl.verify = verify_on_read;
   impl.samples_per_shard = manifest.samples_per_shard;
   impl.size = impl.info.counts[static_cast<std::size_t>(split)];
-  const ShardSchema schema{.images = impl.info.image_streams,
-                           .token_streams = impl.info.token_streams.size(),
-                           .tasks = impl.info.tasks.size(),
-                           .split = std::string(name(split)),
-                           .key = impl.info.key};
+  const ShardSchema schema = schema_of(impl.info, split);
   std::int64_t index = 0;
   std::int64_t samples = 0;
   for (const auto& entry : manifest.shards[static_cast<std::size_t>(split)]) {

@@ -66,6 +66,8 @@ class Shard {
   const std::uint64_t* checksums_ = nullptr;
 };
 
+ShardSchema schema_of(const PackedInfo& info, Split split);
+
 /// XXH3 over the checksums of a record's parts: id, labels, pictures, tokens.
 std::uint64_t record_checksum(const Record& record, std::size_t image_streams, std::size_t token_streams);
 

@@ -107,7 +107,7 @@ class CacheFileWriter {
     h5::write_attribute(file, "format", kFormat);
     h5::write_attribute(file, "version", kVersion);
     h5::write_attribute(file, "rows", static_cast<std::uint64_t>(layout_.rows));
-    h5::write_attribute(file, "views", std::uint64_t{1});
+    h5::write_attribute(file, "views", static_cast<std::uint64_t>(layout_.views));
     h5::write_attribute(file, "classes", classes_text(layout_));
     h5::write_attribute(file, "pack_key", layout_.pack_key);
     h5::write_attribute(file, "teacher_key", layout_.teacher_key);
@@ -188,7 +188,7 @@ struct TeacherCache::Impl {
     text("format", kFormat);
     number("version", kVersion);
     number("rows", static_cast<std::uint64_t>(layout.rows));
-    number("views", 1);
+    number("views", static_cast<std::uint64_t>(layout.views));
     text("classes", classes_text(layout));
     text("pack_key", layout.pack_key);
     text("teacher_key", layout.teacher_key);

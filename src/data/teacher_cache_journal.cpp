@@ -23,9 +23,9 @@ namespace {
 constexpr std::string_view kMagic = "MMKDJRN1";
 
 std::uint64_t layout_checksum(const TeacherCacheLayout& layout, std::int64_t block_rows) {
-  return checksum64(fmt::format("{} {} {} {} [{}] {} {} {} {}", layout.rows, layout.img_raw, layout.txt_raw,
-                                layout.proj, fmt::join(layout.classes, ","), static_cast<int>(layout.features),
-                                layout.pack_key, layout.teacher_key, block_rows));
+  return checksum64(fmt::format("{} {} {} {} {} [{}] {} {} {} {}", layout.rows, layout.views, layout.img_raw,
+                                layout.txt_raw, layout.proj, fmt::join(layout.classes, ","),
+                                static_cast<int>(layout.features), layout.pack_key, layout.teacher_key, block_rows));
 }
 
 void append_u64(std::string& bytes, std::uint64_t value) {

@@ -28,14 +28,6 @@ void note_errors(Problems& problems, const std::string& where, const Check& chec
   }
 }
 
-ShardSchema schema_of(const PackedInfo& info, Split split) {
-  return {.images = info.image_streams,
-          .token_streams = info.token_streams.size(),
-          .tasks = info.tasks.size(),
-          .split = std::string(name(split)),
-          .key = info.key};
-}
-
 void verify_shard(const fs::path& folder, const ShardEntry& entry, const ShardSchema& schema, std::int64_t index,
                   Problems& problems) {
   const std::string where = fmt::format("shard {}", (folder / entry.file).string());

@@ -15,45 +15,83 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// This rank's part: for each sample the labels, then the probabilities of all tasks, as doubles.
+/// This rank's part: for each sample the labels, then the probabilities of all tasks, then route and energy where there
+/// are any, as doubles.
 struct Part {
   std::vector<double> values;
   double forward_seconds = 0;
-  std::vector<std::int64_t> classes;  // of each task
 };
 
-void append(Part& part, const Batch& batch, const std::vector<at::Tensor>& logits) {
-  std::vector<at::Tensor> columns;
-  for (const auto& labels : batch.labels) columns.push_back(labels.to(at::kCPU, at::kDouble).unsqueeze(1));
-  for (const auto& task : logits) columns.push_back(at::softmax(task.to(at::kCPU, at::kDouble), 1));
-  const at::Tensor rows = at::cat(columns, 1).contiguous();  // [B, tasks + sum of classes]
-  const double* data = rows.const_data_ptr<double>();
-  part.values.insert(part.values.end(), data, data + rows.numel());
-  if (part.classes.empty()) {
-    for (const auto& task : logits) part.classes.push_back(task.size(1));
+/// What stands in a row of Part::values.
+struct Columns {
+  std::size_t tasks = 0;
+  std::vector<std::int64_t> classes;  // of each task
+  std::size_t routes = 0;             // 0: no column
+  bool energy = false;
+  std::size_t width() const {
+    std::size_t total = tasks + (routes > 0 ? 1 : 0) + (energy ? 1 : 0);
+    for (const auto k : classes) total += static_cast<std::size_t>(k);
+    return total;
   }
+};
+
+Columns columns_of(const MultimodalModel& model) {
+  Columns columns;
+  columns.tasks = model.spec().tasks.size();
+  for (const auto& task : model.spec().tasks) columns.classes.push_back(task.classes);
+  columns.routes = model.route_names().size();
+  columns.energy = model.has_energy();
+  return columns;
 }
 
-Part run_blocks(const World& world, MultimodalModel& model, const SampleSource& source, const InputSpec& input,
-                const EvaluationOptions& options) {
+void append(Part& part, const Batch& batch, const ModelOutput& output) {
+  std::vector<at::Tensor> columns;
+  const auto add = [&](const at::Tensor& column) { columns.push_back(column.to(at::kCPU, at::kDouble).unsqueeze(1)); };
+  for (const auto& labels : batch.labels) add(labels);
+  for (const auto& task : output.logits) columns.push_back(at::softmax(task.to(at::kCPU, at::kDouble), 1));
+  if (output.route.defined()) add(output.route);
+  if (output.energy.defined()) add(output.energy);
+  const at::Tensor rows = at::cat(columns, 1).contiguous();
+  const double* data = rows.const_data_ptr<double>();
+  part.values.insert(part.values.end(), data, data + rows.numel());
+}
+
+/// The first model's output, with the mean of all models' logits.
+ModelOutput forward(std::span<MultimodalModel* const> models, const ModelInput& input) {
+  ModelOutput output = models.front()->forward(input, {});
+  for (std::size_t m = 1; m < models.size(); ++m) {
+    const auto other = models[m]->forward(input, {});
+    for (std::size_t t = 0; t < output.logits.size(); ++t)
+      output.logits[t] = output.logits[t].to(at::kFloat) + other.logits[t].to(at::kFloat);
+  }
+  if (models.size() > 1) {
+    for (auto& logits : output.logits) logits = logits / static_cast<double>(models.size());
+  }
+  return output;
+}
+
+Part run_blocks(const World& world, std::span<MultimodalModel* const> models, const SampleSource& source,
+                const InputSpec& input, const EvaluationOptions& options) {
   Part part;
   AssemblerOptions assembler;
   (options.is_teacher ? assembler.teacher : assembler.student) = input;
   assembler.pin_memory = world.device().is_cuda();
-  BatchLoader loader(BatchAssembler(source, assembler),
-                     block_plans(source.size(), options.batch_size, world.size(), world.rank()),
-                     {.num_workers = options.num_workers});
+  auto plans = block_plans(source.size(), options.batch_size, world.size(), world.rank());
+  perturb_plans(options.perturbation, options.seed, source.size(), plans);
+  BatchLoader loader(BatchAssembler(source, assembler), std::move(plans), {.num_workers = options.num_workers});
   while (auto next = loader.next()) {
     if (stop_requested()) break;  // the vote behind the loop makes every rank leave
+    auto& model_input = options.is_teacher ? next->teacher : next->student;
+    perturb_input(options.perturbation, options.seed, next->sample_keys, model_input);
     const Batch batch = to_device(std::move(*next), world.device());
     if (batch.rows.empty()) continue;
     const auto start = Clock::now();
     ModelOutput output;
     {
       const AutocastGuard autocast(world.device().type(), options.precision);
-      output = model.forward(options.is_teacher ? batch.teacher : batch.student, {});
+      output = forward(models, options.is_teacher ? batch.teacher : batch.student);
     }
-    append(part, batch, output.logits);  // copies to the CPU, so the device has finished when the clock is read
+    append(part, batch, output);  // copies to the CPU, so the device has finished when the clock is read
     part.forward_seconds += std::chrono::duration<double>(Clock::now() - start).count();
   }
   return part;
@@ -68,19 +106,58 @@ std::string bytes_of(const Part& part) {
 
 }  // namespace
 
-Predictions predict(const World& world, MultimodalModel& model, const SampleSource& source, const InputSpec& input,
-                    const EvaluationOptions& options) {
+namespace {
+
+/// Rows of all samples in their order.
+Predictions from_rows(const std::vector<double>& values, std::size_t samples, const Columns& columns) {
+  const std::size_t width = columns.width();
+  if (values.size() != samples * width) {
+    throw Error("evaluation: {} values arrived, expected {} for {} samples", values.size(), samples * width, samples);
+  }
+  Predictions result;
+  std::size_t offset = columns.tasks;
+  for (std::size_t t = 0; t < columns.tasks; ++t) {
+    Predictions::Task task;
+    task.classes = columns.classes[t];
+    const auto classes = static_cast<std::size_t>(task.classes);
+    for (std::size_t i = 0; i < samples; ++i) {
+      const double* row = values.data() + i * width;
+      task.y_true.push_back(static_cast<std::int32_t>(row[t]));
+      task.prob.insert(task.prob.end(), row + offset, row + offset + classes);
+    }
+    offset += classes;
+    result.tasks.push_back(std::move(task));
+  }
+  if (samples == 0) return result;
+  if (columns.routes > 0) {
+    result.route_shares.assign(columns.routes, 0);
+    for (std::size_t i = 0; i < samples; ++i)
+      result.route_shares.at(static_cast<std::size_t>(values[i * width + offset])) +=
+          1.0 / static_cast<double>(samples);
+    ++offset;
+  }
+  if (columns.energy) {
+    double sum = 0;
+    for (std::size_t i = 0; i < samples; ++i) sum += values[i * width + offset];
+    result.mean_energy = sum / static_cast<double>(samples);
+  }
+  return result;
+}
+
+}  // namespace
+
+Predictions predict(const World& world, std::span<MultimodalModel* const> models, const SampleSource& source,
+                    const InputSpec& input, const EvaluationOptions& options) {
   const at::NoGradGuard no_grad;
-  model.eval();
-  const Part mine = run_blocks(world, model, source, input, options);
+  for (auto* model : models) model->eval();
+  const Part mine = run_blocks(world, models, source, input, options);
   const auto& mpi = world.mpi();
   if (mpi.any(stop_requested().has_value())) {
     throw CollectiveError(ExitCode::interrupted,
                           "stopped by a signal during evaluation; the same command goes on from the last checkpoint");
   }
   const auto parts = mpi.gather(bytes_of(mine), 0);
-  Predictions result;
-  if (world.rank() != 0) return result;
+  if (world.rank() != 0) return {};
 
   std::vector<double> values;
   double seconds = 0;
@@ -92,26 +169,9 @@ Predictions predict(const World& world, MultimodalModel& model, const SampleSour
     values.resize(values.size() + count);
     std::memcpy(values.data() + values.size() - count, bytes.data() + sizeof(double), count * sizeof(double));
   }
-  const std::size_t tasks = mine.classes.size();
-  std::size_t width = tasks;
-  for (const auto classes : mine.classes) width += static_cast<std::size_t>(classes);
-  const auto n = static_cast<std::size_t>(source.size());
-  if (values.size() != n * width)
-    throw Error("evaluation: {} values arrived, expected {} for {} samples", values.size(), n * width, n);
-  std::size_t offset = tasks;
-  for (std::size_t t = 0; t < tasks; ++t) {
-    Predictions::Task task;
-    task.classes = mine.classes[t];
-    const auto classes = static_cast<std::size_t>(task.classes);
-    for (std::size_t i = 0; i < n; ++i) {
-      const double* row = values.data() + i * width;
-      task.y_true.push_back(static_cast<std::int32_t>(row[t]));
-      task.prob.insert(task.prob.end(), row + offset, row + offset + classes);
-    }
-    offset += classes;
-    result.tasks.push_back(std::move(task));
-  }
-  result.infer_ms = n == 0 ? 0 : seconds * 1e3 / static_cast<double>(n);
+  const auto samples = static_cast<std::size_t>(source.size());
+  auto result = from_rows(values, samples, columns_of(*models.front()));
+  result.infer_ms = samples == 0 ? 0 : seconds * 1e3 / static_cast<double>(samples);
   return result;
 }
 

@@ -32,7 +32,7 @@ class ConcatMlpFusion final : public Fusion {
     for (std::size_t i = 0; i < dropouts_.size(); ++i) {
       x = dropouts_[i]->forward(nn::activate(nn::Activation::gelu_erf, linears_[i]->forward(x)), context);
     }
-    return {linears_.back()->forward(x), {}};
+    return {linears_.back()->forward(x), {}, {}};
   }
 
   void collect_weights(const std::string& prefix, std::vector<nn::WeightEntry>& entries) const override {

@@ -1,6 +1,5 @@
 #include "fusions.h"
 #include "mmkd/base/error.h"
-#include "mmkd/config/names.h"
 
 namespace mmkd {
 
@@ -14,26 +13,27 @@ std::shared_ptr<Fusion> make_fusion(const FusionSpec& spec) {
   if (spec.dim < 1) throw UsageError("fusion: the width {} must be positive", spec.dim);
   switch (spec.type) {
     case FusionType::simple:
+      [[fallthrough]];
+    case FusionType::transformer_concat:
       return make_simple_fusion(spec);
     case FusionType::concat_mlp:
       return make_concat_mlp_fusion(spec);
-    case FusionType::gated:
-      return make_gated_fusion(spec);
     case FusionType::cross_attention:
+      return make_cross_attention_fusion(spec);
+    case FusionType::gated:
       [[fallthrough]];
+    case FusionType::gated_mlp:
+      return make_gated_fusion(spec);
     case FusionType::film:
-      [[fallthrough]];
+      return make_film_fusion(spec);
     case FusionType::modality_dropout:
-      [[fallthrough]];
-    case FusionType::transformer_concat:
-      [[fallthrough]];
+      return make_modality_dropout_fusion(spec);
     case FusionType::energy_aware_adaptive:
-      [[fallthrough]];
+      return make_energy_aware_fusion(spec);
     case FusionType::shomr:
-      break;
+      return make_shomr_fusion(spec);
   }
-  throw UsageError("fusion: the type {} is not available in this version; choose simple, concat_mlp or gated",
-                   to_string(spec.type));
+  throw Error("fusion type {} is none of the known", static_cast<int>(spec.type));
 }
 
 }  // namespace mmkd

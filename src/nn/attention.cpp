@@ -26,11 +26,16 @@ at::Tensor SelfAttention::forward(const at::Tensor& x, const at::Tensor& mask) c
 }
 
 at::Tensor SelfAttention::forward_first(const at::Tensor& x, const at::Tensor& mask) const {
+  return forward_queries(x.narrow(1, 0, 1), x, mask);
+}
+
+at::Tensor SelfAttention::forward_queries(const at::Tensor& queries, const at::Tensor& x,
+                                          const at::Tensor& mask) const {
   const auto part = [&](const at::Tensor& input, std::int64_t first_row, std::int64_t rows) {
     const at::Tensor bias = qkv_->bias.defined() ? qkv_->bias.narrow(0, first_row, rows) : at::Tensor();
     return at::linear(input, qkv_->weight.narrow(0, first_row, rows), bias);
   };
-  const at::Tensor query = part(x.narrow(1, 0, 1), 0, width_);      // [B, 1, D]
+  const at::Tensor query = part(queries, 0, width_);                // [B, M, D]
   const auto key_value = part(x, width_, 2 * width_).chunk(2, -1);  // 2 x [B, N, D]
   return attend(query, key_value[0], key_value[1], mask);
 }

@@ -78,6 +78,8 @@ void fill_random(const Init& init, const BlockSource& source, float* values, std
 
 }  // namespace
 
+Init Init::kaiming_fan_out(std::int64_t fan_out) { return normal(std::sqrt(2.0 / static_cast<double>(fan_out))); }
+
 Init Init::fan_in(std::int64_t inputs) { return uniform(1.0 / std::sqrt(static_cast<double>(inputs))); }
 
 Init Init::xavier_uniform(std::int64_t inputs, std::int64_t outputs) {

@@ -7,6 +7,11 @@ void add_weight(std::vector<WeightEntry>& entries, const std::string& name, cons
   entries.push_back({name, parameter.detach(), parameter, 0, init});
 }
 
+void add_buffer(std::vector<WeightEntry>& entries, const std::string& name, const at::Tensor& buffer,
+                const Init& init) {
+  entries.push_back({name, buffer, {}, 0, init});
+}
+
 void add_rows(std::vector<WeightEntry>& entries, const std::string& name, const at::Tensor& parameter,
               std::int64_t first_row, std::int64_t rows, const Init& init) {
   entries.push_back({name, parameter.detach().narrow(0, first_row, rows), parameter, first_row, init});

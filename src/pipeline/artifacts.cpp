@@ -49,25 +49,33 @@ Json data_json(const PackedInfo& packed) {
   return json;
 }
 
-RunResults results(const Job& job, const std::optional<StageArtifact>& teacher,
-                   const std::optional<StageArtifact>& student, const Json& scores) {
+/// A stage's JSON file; null where it has none.
+Json optional_json(const fs::path& file) { return fs::exists(file) ? read_json(file) : Json(nullptr); }
+
+RunResults results(const Job& job, const Finished& finished, const StageArtifact& test) {
   const auto& config = job.config;
+  const auto scores = read_json(test.folder / "scores.json");
   RunResults r;
   r.timestamp = utc_timestamp();
   r.config = to_json(config);
   r.student = scores_of(scores, "student");
   r.teacher = scores_of(scores, "teacher");
-  if (job.teacher) r.teacher_model = model_results(*job.teacher);
+  r.studies = scores.at("studies");
+  r.latency = optional_json(test.folder / "latency.json");
+  if (!job.teachers.empty()) r.teacher_model = model_results(job.teachers.front());
   if (job.student) r.student_model = model_results(*job.student);
-  if (teacher) r.teacher_history = history_of(*teacher);
-  const auto& main = student ? student : teacher;
-  r.history = history_of(*main);
-  r.best_epoch = read_json(main->folder / "summary.json").at("best_epoch").get<std::int64_t>();
+  if (!finished.teachers.empty()) r.teacher_history = history_of(finished.teachers.front());
+  const auto& main = finished.joint     ? *finished.joint
+                     : finished.student ? *finished.student
+                                        : finished.teachers.front();
+  r.history = history_of(main);
+  r.best_epoch = read_json(main.folder / "summary.json").at("best_epoch").get<std::int64_t>();
   r.training = subset(config, {"training"}).at("training");
   r.training["batch_size"] = config.data.batch_size;
   r.data = data_json(job.packed);
   r.fusion = subset(config, {"fusion"}).at("fusion");
-  r.loss = {{"type", to_string(config.loss.type)}, {"constants", to_json(resolved_loss(config))}};
+  r.loss = {{"type", config.loss.terms.empty() ? std::string(to_string(config.loss.type)) : "terms"},
+            {"terms", to_json(resolved_loss(config))}};
   r.seed = static_cast<std::uint64_t>(config.training.seed);
   r.world = job.world.size();
   r.threads = at::get_num_threads();
@@ -78,33 +86,40 @@ RunResults results(const Job& job, const std::optional<StageArtifact>& teacher,
   return r;
 }
 
-void link_weights(const fs::path& log_dir, const StageArtifact& artifact, const std::vector<std::string>& names) {
-  for (const auto& name : names) {
-    for (const char* extension : {".safetensors", ".pth"})
-      link_or_copy(artifact.folder / (name + extension), log_dir / (name + extension));
-  }
+void link_weights(const fs::path& log_dir, const StageArtifact& artifact, const std::string& name,
+                  const std::string& as) {
+  for (const char* extension : {".safetensors", ".pth"})
+    link_or_copy(artifact.folder / (name + extension), log_dir / (as + extension));
+}
+
+void link_student(const Job& job, const StageArtifact& student) {
+  const fs::path log_dir = job.config.logging.log_dir;
+  for (const std::string name : {"student_best", "student_final"}) link_weights(log_dir, student, name, name);
+  const std::string projections = "student_projections.safetensors";
+  if (fs::exists(student.folder / projections)) link_or_copy(student.folder / projections, log_dir / projections);
+  export_towers(job, student, log_dir / "student_hf");
 }
 
 }  // namespace
 
-void write_artifacts(const Job& job, const std::optional<StageArtifact>& teacher,
-                     const std::optional<StageArtifact>& student, const StageArtifact& test) {
+void write_artifacts(const Job& job, const Finished& finished, const StageArtifact& test) {
   const fs::path log_dir = job.config.logging.log_dir;
-  const auto scores = read_json(test.folder / "scores.json");
-  const auto r = results(job, teacher, student, scores);
-  if (teacher) {
-    link_weights(log_dir, *teacher, {"teacher"});
-    write_metrics(log_dir, "teacher_metrics", history_of(*teacher));
+  const auto r = results(job, finished, test);
+  for (std::size_t i = 0; i < finished.teachers.size(); ++i) {
+    link_weights(log_dir, finished.teachers[i], "teacher", numbered("teacher", i));
+    write_metrics(log_dir, numbered("teacher", i) + "_metrics", history_of(finished.teachers[i]));
   }
-  if (student) {
-    link_weights(log_dir, *student, {"student_best", "student_final"});
-    export_towers(job, *student, log_dir / "student_hf");
-  }
+  if (finished.joint) link_weights(log_dir, *finished.joint, "teacher", "teacher");
+  if (finished.joint) link_student(job, *finished.joint);
+  if (finished.student) link_student(job, *finished.student);
   write_metrics(log_dir, "metrics", r.history);
   std::vector<std::pair<std::string, SplitScores>> rows;
   for (const auto& [model, splits] : {std::pair("teacher", &r.teacher), std::pair("student", &r.student)}) {
     for (const auto& [split, split_scores] : *splits) {
-      write_confusion_matrices(log_dir, std::string(model) == "teacher" ? "teacher_" : "", split_scores);
+      const std::string prefix = std::string(model) == "teacher" ? "teacher_" : "";
+      write_confusion_matrices(log_dir, prefix, split_scores);
+      const std::string predictions = fmt::format("predictions_{}_{}.csv", model, split);
+      link_or_copy(test.folder / predictions, log_dir / fmt::format("{}predictions_{}.csv", prefix, split));
       rows.emplace_back(model, split_scores);
     }
   }

@@ -21,11 +21,20 @@ namespace {
 /// bytes.
 constexpr std::int64_t kBlockRows = 64;
 
+/// Rows [first, first + count) of the cache: samples and their views.
+BatchPlan plan_of(const TeacherCacheLayout& layout, bool augmented, std::int64_t first, std::int64_t count) {
+  const std::int64_t samples = layout.rows / layout.views;
+  BatchPlan plan{.rows = {}, .shares = {.global_count = count, .world = 1}};
+  for (std::int64_t row = first; row < first + count; ++row) {
+    plan.rows.push_back(row % samples);
+    if (augmented) plan.views.push_back(row / samples);
+  }
+  return plan;
+}
+
 /// One computed block as bytes for rank 0: keys, then values.
 std::string computed_block(const World& world, MultimodalModel& teacher, const BatchAssembler& assembler,
-                           std::int64_t first, std::int64_t count, Precision precision) {
-  BatchPlan plan{.rows = {}, .shares = {.global_count = count, .world = 1}};
-  for (std::int64_t i = 0; i < count; ++i) plan.rows.push_back(first + i);
+                           const BatchPlan& plan, Precision precision) {
   const Batch batch = to_device(assembler.assemble(plan), world.device());
   ModelOutput output;
   {
@@ -64,32 +73,38 @@ std::vector<std::int64_t> missing_blocks(const World& world, const TeacherCacheJ
 
 }  // namespace
 
-TeacherCacheLayout cache_layout(const Job& job) {
-  const auto widths = job.teacher->widths();
-  TeacherCacheLayout layout{.rows = job.packed.counts[0],
+TeacherCacheLayout cache_layout(const Job& job, std::size_t teacher) {
+  const auto& source = job.teachers.at(teacher);
+  const auto widths = source.widths();
+  const std::int64_t views = std::max<std::int64_t>(1, job.config.augment.views);
+  TeacherCacheLayout layout{.rows = job.packed.counts[0] * views,
+                            .views = views,
                             .img_raw = widths.vision,
                             .txt_raw = widths.text,
-                            .proj = job.teacher->spec.fusion.dim,
+                            .proj = source.spec.fusion.dim,
                             .classes = {},
                             .features = job.config.cache.features,
-                            .pack_key = job.plan.pack.key(),
-                            .teacher_key = job.plan.teacher->key()};
+                            .pack_key = job.plan.data[0].key(),
+                            .teacher_key = job.plan.teachers.at(teacher).key()};
   for (const auto& task : job.packed.tasks) layout.classes.push_back(static_cast<std::int64_t>(task.classes.size()));
   return layout;
 }
 
-StageArtifact cache_stage(Job& job, const StageArtifact& pack, const StageArtifact& teacher_artifact) {
-  const auto& inputs = *job.plan.cache;
+StageArtifact cache_stage(Job& job, std::size_t number, const Finished& finished) {
+  const auto& inputs = job.plan.caches.at(number);
   const auto& mpi = job.world.mpi();
-  const auto teacher = load_trained(job, Role::teacher, teacher_artifact);
-  teacher->eval();
+  const auto& teacher_source = job.teachers.at(number);
+  const auto teacher = load_trained(job, teacher_source, finished.teachers.at(number));
   const PackedSplit train(job.packed, Split::train, job.config.data.verify_on_read);
   const PackedSource source(train);
   AssemblerOptions options;
-  options.teacher = job.inputs[0];
+  options.teacher = input_of(job, teacher_source);
+  options.augment = job.config.augment;
+  options.seed = static_cast<std::uint64_t>(job.config.training.seed);
   const BatchAssembler assembler(source, options);
+  const bool augmented = job.config.augment.views > 0;
 
-  const auto layout = cache_layout(job);
+  const auto layout = cache_layout(job, number);
   std::optional<TeacherCacheJournal> journal;
   on_rank_zero(mpi, [&] { journal.emplace(job.store.work_folder(inputs) / "blocks.journal", layout, kBlockRows); });
   const auto missing = missing_blocks(job.world, journal ? &*journal : nullptr);
@@ -105,8 +120,8 @@ StageArtifact cache_stage(Job& job, const StageArtifact& pack, const StageArtifa
     on_all_ranks(mpi, [&] {
       if (mine >= missing.size()) return;
       const std::int64_t first = missing[mine] * kBlockRows;
-      bytes = computed_block(job.world, *teacher, assembler, first, std::min(kBlockRows, layout.rows - first),
-                             job.config.training.precision);
+      const auto plan = plan_of(layout, augmented, first, std::min(kBlockRows, layout.rows - first));
+      bytes = computed_block(job.world, *teacher, assembler, plan, job.config.training.precision);
     });
     const auto blocks = mpi.gather(bytes, 0);
     on_rank_zero(mpi, [&] {
@@ -122,14 +137,9 @@ StageArtifact cache_stage(Job& job, const StageArtifact& pack, const StageArtifa
           "stopped by a signal while the teacher's outputs were computed; the blocks that are done are kept");
     }
   }
-  on_rank_zero(mpi, [&] {
-    job.store.build(inputs, {pack, teacher_artifact},
-                    [&](const fs::path& folder) { journal->assemble(folder / kTeacherCacheFile); });
-    journal.reset();
-    std::error_code ignored;
-    fs::remove_all(job.store.work_folder(inputs), ignored);
-  });
-  return job.store.open(inputs);
+  auto artifact =
+      commit(job, inputs, finished, [&](const fs::path& folder) { journal->assemble(folder / kTeacherCacheFile); });
+  return artifact;
 }
 
 }  // namespace mmkd

@@ -4,25 +4,32 @@
 
 namespace mmkd {
 
-CachedOutputs::CachedOutputs(const std::filesystem::path& cache_file, const TeacherCacheLayout& layout,
-                             const PackedSplit& train)
-    : cache_(cache_file, layout) {
-  if (train.size() != layout.rows)
-    throw Error("{}: {} rows for {} training samples", cache_file.string(), layout.rows, train.size());
+CachedOutputs::CachedOutputs(const std::vector<CacheFile>& caches, const PackedSplit& train) {
+  for (const auto& [file, layout] : caches) {
+    if (train.size() * layout.views != layout.rows)
+      throw Error("{}: {} rows for {} views of {} training samples", file.string(), layout.rows, layout.views,
+                  train.size());
+    caches_.emplace_back(file, layout);
+  }
   keys_.reserve(static_cast<std::size_t>(train.size()));
   for (std::int64_t i = 0; i < train.size(); ++i) keys_.push_back(train.get(i).sample_key);
 }
 
-TeacherOutputs CachedOutputs::rows(std::span<const std::int64_t> rows) const {
-  const auto width = static_cast<std::size_t>(cache_.layout().floats_per_row());
-  const at::Tensor values =
-      at::empty({static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(width)}, at::kFloat);
-  auto* data = values.mutable_data_ptr<float>();
-  for (const auto row : rows) {
-    cache_.read(row, keys_.at(static_cast<std::size_t>(row)), {data, width});
-    data += width;
+TeacherOutputs CachedOutputs::rows(std::span<const std::int64_t> rows, std::span<const std::int64_t> views) const {
+  const auto samples = static_cast<std::int64_t>(keys_.size());
+  std::vector<TeacherOutputs> outputs;
+  for (const auto& cache : caches_) {
+    const std::int64_t width = cache.layout().floats_per_row();
+    const at::Tensor values = at::empty({static_cast<std::int64_t>(rows.size()), width}, at::kFloat);
+    auto* data = values.mutable_data_ptr<float>();
+    for (std::size_t i = 0; i < rows.size(); ++i, data += width) {
+      const std::int64_t view = views.empty() ? 0 : views[i];
+      cache.read(view * samples + rows[i], keys_.at(static_cast<std::size_t>(rows[i])),
+                 {data, static_cast<std::size_t>(width)});
+    }
+    outputs.push_back(split_rows(values, cache.layout()));
   }
-  return split_rows(values, cache_.layout());
+  return joined(std::move(outputs));
 }
 
 TeacherOutputs split_rows(const at::Tensor& values, const TeacherCacheLayout& layout) {

@@ -1,8 +1,11 @@
 #include "mmkd/pipeline/model_source.h"
 
+#include "mmkd/backbones/text_backbone.h"
+#include "mmkd/backbones/vision_backbone.h"
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
 #include "mmkd/config/names.h"
+#include "mmkd/config/teachers.h"
 #include "mmkd/config/zoo.h"
 #include "mmkd/weights/checkpoint.h"
 #include "mmkd/weights/hf_config.h"
@@ -22,27 +25,109 @@ std::string size_name(std::string_view family, std::int64_t layers, std::int64_t
   return fmt::format("{}-{}x{}", family, layers, width);
 }
 
-void require_vocabulary(const ModelSource& source, const TokenStream& stream) {
-  if (source.spec.text.vocab_size >= stream.vocab_size) return;
-  throw UsageError(
-      "{}.text has {} word embeddings, but its tokenizer has {} tokens: name the tokenizer that belongs to it "
-      "({}.tokenizer){}",
-      name(source.role), source.spec.text.vocab_size, stream.vocab_size, name(source.role),
-      source.text_checkpoint.empty()
-          ? fmt::format(", or set {}.text.vocab_size: {}", name(source.role), stream.vocab_size)
-          : "");
+void require_fits(const ModelSource& source, const TokenStream& stream) {
+  const auto& text = source.spec.text;
+  if (text.vocab_size < stream.vocab_size) {
+    throw UsageError(
+        "{}.text has {} word embeddings, but its tokenizer has {} tokens: name the tokenizer that belongs to it "
+        "({}.tokenizer){}",
+        name(source.role), text.vocab_size, stream.vocab_size, name(source.role),
+        source.text_checkpoint.empty()
+            ? fmt::format(", or set {}.text.vocab_size: {}", name(source.role), stream.vocab_size)
+            : "");
+  }
+  if (longest_text(text) < stream.max_length) {
+    throw UsageError("{}.text takes {} tokens at most, but data.max_length is {}: lower it", name(source.role),
+                     longest_text(text), stream.max_length);
+  }
+}
+
+const TokenStream& tokens_of(const PackedInfo& packed, Role role) {
+  return packed.token_streams.at(static_cast<std::size_t>(packed.token_stream_of[role == Role::teacher ? 0 : 1]));
+}
+
+void resolve_vision(ModelSource& source, ModelConfig& model, const fs::path& root) {
+  source.vision_name = model.vision.name;
+  if (model.vision.inline_size()) {
+    const auto& vision = model.vision;
+    const bool transformer = vision.family == VisionFamily::vit || vision.family == VisionFamily::deit;
+    source.vision_name = transformer ? size_name(to_string(vision.family), vision.num_hidden_layers, vision.hidden_size)
+                                     : fmt::format("{}-{}", to_string(vision.family), feature_width(vision));
+    return;
+  }
+  source.vision_checkpoint = resolve_model_folder(TowerKind::vision, model.vision.name, root, default_hf_home());
+  const auto batch_norm = model.vision.batch_norm;
+  model.vision =
+      vision_config_from_hf(read_config(source.vision_checkpoint), (source.vision_checkpoint / "config.json").string());
+  model.vision.batch_norm = batch_norm;
+}
+
+void resolve_text(ModelSource& source, ModelConfig& model, const fs::path& root, const TokenStream& stream) {
+  source.text_name = model.text.name;
+  if (model.text.inline_size()) {
+    source.text_name = size_name(to_string(model.text.family), model.text.num_hidden_layers, model.text.hidden_size);
+    if (model.text.vocab_size == 0) model.text.vocab_size = stream.vocab_size;
+    model.text.pad_token_id = stream.pad_id;
+    return;
+  }
+  source.text_checkpoint = resolve_model_folder(TowerKind::text, model.text.name, root, default_hf_home());
+  model.text =
+      text_config_from_hf(read_config(source.text_checkpoint), (source.text_checkpoint / "config.json").string());
+}
+
+/// What a configuration says about one model.
+struct Wanted {
+  Role role = Role::teacher;
+  ModelConfig model;
+  FusionConfig fusion;
+  fs::path weights;
+};
+
+ModelSource resolved(Wanted wanted, const Config& config, const PackedInfo& packed) {
+  auto& model = wanted.model;
+  const auto& stream = tokens_of(packed, wanted.role);
+  ModelSource source;
+  source.role = wanted.role;
+  source.weights = wanted.weights;
+  if (model.arch == StudentArch::custom_tiny) {
+    model.vision = custom_vision(model.custom);
+    model.text = custom_text(model.custom);
+  }
+  if (model.modality != Modality::text) resolve_vision(source, model, config.weights.root);
+  if (model.modality != Modality::image) resolve_text(source, model, config.weights.root, stream);
+  std::vector<TaskHead> heads;
+  for (const auto& task : packed.tasks) {
+    heads.push_back({slug(task.label), static_cast<std::int64_t>(task.classes.size())});
+    source.task_slugs.push_back(heads.back().slug);
+  }
+  source.spec = make_model_spec(model, wanted.fusion, heads);
+  if (model.modality != Modality::image) require_fits(source, stream);
+  const bool conv_net =
+      source.spec.vision.family == VisionFamily::mobilevit || source.spec.vision.family == VisionFamily::mobilenet_v2;
+  if (conv_net && model.modality != Modality::text && model.vision.batch_norm == BatchNormMode::sync &&
+      config.training.micro_batch_size > 0) {
+    throw UsageError(
+        "training.micro_batch_size: expected 0, or {}.batch_norm: frozen, since the batch norms of {} need the whole "
+        "batch at once",
+        name(source.role), source.vision_name);
+  }
+  return source;
 }
 
 }  // namespace
+
+ModelSource::Widths ModelSource::widths() const {
+  return {spec.modality == Modality::text ? 0 : feature_width(spec.vision),
+          spec.modality == Modality::image ? 0 : spec.text.hidden_size};
+}
 
 std::vector<std::pair<std::string, fs::path>> ModelSource::files() const {
   std::vector<std::pair<std::string, fs::path>> all;
   const auto add = [&](const char* part, const fs::path& path) {
     if (path.empty()) return;
-    for (const auto& file : checkpoint_files(path))
-      all.emplace_back(fmt::format("{}/{}/{}", name(role), part, file.filename().string()), file);
-    if (fs::is_directory(path))
-      all.emplace_back(fmt::format("{}/{}/config.json", name(role), part), path / "config.json");
+    const std::string prefix = fmt::format("{}/{}/", numbered(name(role), number), part);
+    for (const auto& file : checkpoint_files(path)) all.emplace_back(prefix + file.filename().string(), file);
+    if (fs::is_directory(path)) all.emplace_back(prefix + "config.json", path / "config.json");
   };
   add("vision", vision_checkpoint);
   add("text", text_checkpoint);
@@ -50,44 +135,22 @@ std::vector<std::pair<std::string, fs::path>> ModelSource::files() const {
   return all;
 }
 
-ModelSource resolve_model(const Config& config, Role role, const PackedInfo& packed) {
-  const bool teacher = role == Role::teacher;
-  ModelConfig model = teacher ? config.teacher : config.student;
-  if (model.arch == StudentArch::custom_tiny)
-    throw UsageError(
-        "student.arch: custom_tiny is not available in this version; give student.vision and student.text");
-  ModelSource source;
-  source.role = role;
-  source.weights = model.weights;
-  source.vision_name = model.vision.name;
-  source.text_name = model.text.name;
-  if (!model.vision.inline_size()) {
-    source.vision_checkpoint =
-        resolve_model_folder(TowerKind::vision, model.vision.name, config.weights.root, default_hf_home());
-    model.vision = vision_config_from_hf(read_config(source.vision_checkpoint),
-                                         (source.vision_checkpoint / "config.json").string());
-  } else {
-    source.vision_name =
-        size_name(to_string(model.vision.family), model.vision.num_hidden_layers, model.vision.hidden_size);
+std::vector<ModelSource> resolve_teachers(const Config& config, const PackedInfo& packed) {
+  std::vector<ModelSource> teachers;
+  for (const auto& source : teacher_sources(config)) {
+    auto teacher = resolved({Role::teacher, source.model, source.fusion, source.weights}, config, packed);
+    teacher.number = teachers.size();
+    teacher.seed = static_cast<std::uint64_t>(source.seed);
+    teacher.trained = source.trained;
+    teachers.push_back(std::move(teacher));
   }
-  const auto& stream = packed.token_streams.at(static_cast<std::size_t>(packed.token_stream_of[teacher ? 0 : 1]));
-  if (!model.text.inline_size()) {
-    source.text_checkpoint =
-        resolve_model_folder(TowerKind::text, model.text.name, config.weights.root, default_hf_home());
-    model.text =
-        text_config_from_hf(read_config(source.text_checkpoint), (source.text_checkpoint / "config.json").string());
-  } else {
-    source.text_name = size_name(to_string(model.text.family), model.text.num_hidden_layers, model.text.hidden_size);
-    if (model.text.vocab_size == 0) model.text.vocab_size = stream.vocab_size;
-  }
-  std::vector<TaskHead> heads;
-  for (const auto& task : packed.tasks) {
-    heads.push_back({slug(task.label), static_cast<std::int64_t>(task.classes.size())});
-    source.task_slugs.push_back(heads.back().slug);
-  }
-  source.spec = make_model_spec(model, config.fusion, heads);
-  require_vocabulary(source, stream);
-  return source;
+  return teachers;
+}
+
+ModelSource resolve_student(const Config& config, const PackedInfo& packed) {
+  auto student = resolved({Role::student, config.student, config.fusion, config.student.weights}, config, packed);
+  student.seed = static_cast<std::uint64_t>(config.training.seed);
+  return student;
 }
 
 ParameterCounts count_parameters(const ModelSource& source) { return parameter_counts(source.spec); }
@@ -96,9 +159,9 @@ std::shared_ptr<MultimodalModel> initial_model(const ModelSource& source, std::u
   auto model = make_model(source.spec, seed);
   const at::NoGradGuard no_grad;
   if (!source.vision_checkpoint.empty())
-    load_backbone(model->vision().named_weights(), source.vision_checkpoint, names_of(source.spec.vision.family));
+    load_backbone(model->vision()->named_weights(), source.vision_checkpoint, names_of(source.spec.vision.family));
   if (!source.text_checkpoint.empty())
-    load_backbone(model->text().named_weights(), source.text_checkpoint, names_of(source.spec.text.family));
+    load_backbone(model->text()->named_weights(), source.text_checkpoint, names_of(source.spec.text.family));
   if (source.weights.empty()) return model;
   const auto rest = load_model_weights(model->named_weights(), source.weights, two_tower_aliases(source.task_slugs));
   for (const auto& entry : objective.named_weights()) {

@@ -4,111 +4,173 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/config/print.h"
+#include "mmkd/config/teachers.h"
 
 namespace mmkd {
 namespace {
 
 // Raised by hand when the meaning of a stage's result changes.
-constexpr int kTeacherVersion = 1;
-constexpr int kCacheVersion = 1;
-constexpr int kStudentVersion = 1;
-constexpr int kTestVersion = 1;
+constexpr int kTeacherVersion = 2;
+constexpr int kCacheVersion = 2;
+constexpr int kStudentVersion = 2;
+constexpr int kJointVersion = 1;
+constexpr int kTestVersion = 2;
 
-bool distils(const Config& config) { return config.loss.type != LossType::ce_only; }
+using Json = nlohmann::json;
+using Digests = std::map<std::string, std::string>;
 
 /// What training a model depends on, whichever its role.
-nlohmann::json training_subset(const Config& config) {
-  return subset(config, {"data.batch_size", "fusion", "training.seed", "training.precision", "training.weight_decay",
-                         "training.betas", "training.eps", "training.clip_norm", "training.schedule",
-                         "training.warmup_fraction", "training.micro_batch_size"});
+Json training_subset(const Config& config) {
+  Json json = subset(
+      config, {"data.batch_size", "training.precision", "training.weight_decay", "training.betas", "training.eps",
+               "training.clip_norm", "training.schedule", "training.warmup_fraction", "training.micro_batch_size"});
+  if (config.augment.views > 0) json.merge_patch(subset(config, {"augment"}));
+  return json;
 }
 
-std::map<std::string, std::string> only(const std::map<std::string, std::string>& external, std::string_view prefix) {
-  std::map<std::string, std::string> chosen;
+/// Keys of a section that name files or other runs: their content counts, as external digests.
+void erase_references(Json& model) {
+  for (const char* key : {"weights", "seeds", "runs"}) model.erase(key);
+}
+
+Digests only(const Digests& external, const std::string& prefix) {
+  Digests chosen;
   for (const auto& [name, digest] : external) {
-    if (name.starts_with(prefix)) chosen.emplace(name, digest);
+    // The number of a teacher does not matter, what it starts from does.
+    if (name.starts_with(prefix + "/")) chosen.emplace(name.substr(prefix.size() + 1), digest);
   }
   return chosen;
 }
 
-StageInputs teacher_inputs(const Config& config, const StageInputs& pack, const std::string& device,
-                           const std::map<std::string, std::string>& external) {
+StageInputs teacher_inputs(const Config& config, const TeacherSource& source, const StageInputs& data,
+                           const std::string& device, const Digests& external) {
+  Config with_source = config;
+  with_source.teacher = source.model;
+  with_source.fusion = source.fusion;
   StageInputs stage{.stage = "teacher", .version = kTeacherVersion};
-  stage.config = training_subset(config);
-  stage.config.merge_patch(
-      subset(config, {"teacher", "training.teacher_epochs", "training.teacher_lr", "training.teacher_select"}));
-  stage.config["teacher"].erase("weights");  // its content counts, not its path
+  stage.config = subset(with_source, {"teacher", "fusion"});
+  erase_references(stage.config["teacher"]);
+  if (source.trained) {
+    stage.config.merge_patch(training_subset(config));
+    stage.config.merge_patch(
+        subset(config, {"training.teacher_epochs", "training.teacher_lr", "training.teacher_select"}));
+    stage.config["training"]["seed"] = source.seed;
+  } else if (source.weights.empty()) {
+    stage.config["training"]["seed"] = source.seed;
+  }
   stage.config["device"] = device;
-  stage.parents = {{"pack", pack.key()}};
-  stage.external = only(external, "teacher/");
+  stage.parents = {{"pack", data.key()}};
+  stage.external = external;
   return stage;
 }
 
-StageInputs cache_inputs(const Config& config, const StageInputs& pack, const StageInputs& teacher,
+StageInputs cache_inputs(const Config& config, const StageInputs& data, const StageInputs& teacher,
                          const std::string& device) {
   StageInputs stage{.stage = "cache", .version = kCacheVersion};
   stage.config = subset(config, {"cache", "training.precision"});
+  if (config.augment.views > 0) stage.config.merge_patch(subset(config, {"augment", "training.seed"}));
   stage.config["device"] = device;
-  stage.parents = {{"pack", pack.key()}, {"teacher", teacher.key()}};
+  stage.parents = {{"pack", data.key()}, {"teacher", teacher.key()}};
   return stage;
 }
 
+/// What a student's training depends on beside its teachers.
+Json student_subset(const Config& config) {
+  Json json = training_subset(config);
+  json.merge_patch(subset(config, {"student", "fusion", "training.seed", "training.student_epochs",
+                                   "training.student_lr", "loss.projection"}));
+  erase_references(json["student"]);
+  json["loss"]["terms"] = to_json(resolved_loss(config));
+  return json;
+}
+
 StageInputs student_inputs(const Config& config, const JobPlan& plan, const std::string& device,
-                           const std::map<std::string, std::string>& external) {
+                           const Digests& external) {
   StageInputs stage{.stage = "student", .version = kStudentVersion};
-  stage.config = training_subset(config);
-  stage.config.merge_patch(subset(config, {"student", "training.student_epochs", "training.student_lr", "loss.type"}));
-  stage.config["student"].erase("weights");
-  stage.config["loss"]["constants"] = to_json(resolved_loss(config));
+  stage.config = student_subset(config);
   stage.config["device"] = device;
-  stage.parents = {{"pack", plan.pack.key()}};
-  if (plan.cache) {
-    stage.parents["cache"] = plan.cache->key();
-  } else if (distils(config)) {
-    stage.parents["teacher"] = plan.teacher->key();
+  stage.parents = {{"pack", plan.data[1].key()}};
+  const bool cached = !plan.caches.empty();
+  const auto& sources = cached ? plan.caches : plan.teachers;
+  if (distils(config)) {
+    for (std::size_t i = 0; i < sources.size(); ++i)
+      stage.parents[numbered(cached ? "cache" : "teacher", i)] = sources[i].key();
   }
-  stage.external = only(external, "student/");
+  stage.external = only(external, "student");
   return stage;
+}
+
+StageInputs joint_inputs(const Config& config, const JobPlan& plan, const std::string& device,
+                         const Digests& external) {
+  StageInputs stage{.stage = "joint", .version = kJointVersion};
+  stage.config = student_subset(config);
+  stage.config.merge_patch(subset(config, {"teacher", "training.teacher_lr"}));
+  erase_references(stage.config["teacher"]);
+  stage.config["device"] = device;
+  stage.parents = {{"pack", plan.data[1].key()}, {"pack.teacher", plan.data[0].key()}};
+  stage.external = external;
+  return stage;
+}
+
+/// The packed data stands for itself by its own key.
+StageInputs data_inputs(const std::string& key) {
+  return {.stage = "pack", .version = 1, .external = {{"inputs", key}}};
 }
 
 }  // namespace
 
 std::string_view name(Role role) { return role == Role::teacher ? "teacher" : "student"; }
 
-bool plans_cache(const Config& config) {
-  return !config.training.teacher_only && distils(config) && config.training.teacher == TeacherOutputsFrom::cached;
+std::string numbered(std::string_view name, std::size_t number) {
+  return number == 0 ? std::string(name) : fmt::format("{}.{}", name, number);
 }
 
-JobPlan make_plan(const Config& config, const PackedInfo& packed, const std::string& device_type,
+bool plans_cache(const Config& config) {
+  return !config.training.teacher_only && distils(config) && config.training.mode == TrainingMode::two_stage &&
+         config.training.teacher == TeacherOutputsFrom::cached;
+}
+
+JobPlan make_plan(const Config& config, const DataKeys& data, const std::string& device_type,
                   const std::map<std::string, std::string>& external) {
   JobPlan plan;
-  // The packed set may lie anywhere (data.packed): its own key and content stand for it.
-  plan.pack = {.stage = "pack", .version = 1, .external = {{"packed", packed.key}, {"digest", packed.digest}}};
-  if (!without_teacher(config)) plan.teacher = teacher_inputs(config, plan.pack, device_type, external);
-  const bool has_student = !config.training.teacher_only;
-  if (plans_cache(config)) {
-    plan.cache = cache_inputs(config, plan.pack, *plan.teacher, device_type);
+  for (std::size_t role = 0; role < plan.data.size(); ++role) plan.data[role] = data_inputs(data.inputs[role]);
+  const bool joint = config.training.mode == TrainingMode::joint;
+  const auto sources = teacher_sources(config);
+  if (joint) {
+    plan.joint = joint_inputs(config, plan, device_type, external);
+  } else {
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+      plan.teachers.push_back(
+          teacher_inputs(config, sources[i], plan.data[0], device_type, only(external, numbered("teacher", i))));
+    }
+    if (plans_cache(config)) {
+      for (const auto& teacher : plan.teachers)
+        plan.caches.push_back(cache_inputs(config, plan.data[0], teacher, device_type));
+    }
+    if (!config.training.teacher_only) plan.student = student_inputs(config, plan, device_type, external);
   }
-  if (has_student) plan.student = student_inputs(config, plan, device_type, external);
-  if (!plan.teacher && !plan.student) {
+  if (plan.teachers.empty() && !plan.student && !plan.joint) {
     throw UsageError(
         "training.teacher_only is set but there is no teacher: raise training.teacher_epochs or give teacher.weights");
   }
 
   plan.test = {.stage = "test", .version = kTestVersion};
-  plan.test.config = subset(config, {"evaluation.save_teacher_metrics", "training.precision"});
+  plan.test.config = subset(config, {"evaluation.save_teacher_metrics", "evaluation.robustness", "training.precision"});
   plan.test.config["device"] = device_type;
-  plan.test.parents = {{"pack", plan.pack.key()}};
-  if (plan.teacher && (config.evaluation.save_teacher_metrics || !plan.student))
-    plan.test.parents["teacher"] = plan.teacher->key();
+  if (joint) {
+    plan.test.parents["joint"] = plan.joint->key();
+  } else if (config.evaluation.save_teacher_metrics || !plan.student) {
+    for (std::size_t i = 0; i < plan.teachers.size(); ++i)
+      plan.test.parents[numbered("teacher", i)] = plan.teachers[i].key();
+  }
   if (plan.student) plan.test.parents["student"] = plan.student->key();
   return plan;
 }
 
 std::string plan_table(const std::vector<PlannedStage>& stages) {
-  std::string table = fmt::format("{:<8}  {:<12}  {:<6}  {}\n", "stage", "key", "", "why");
+  std::string table = fmt::format("{:<9}  {:<12}  {:<6}  {}\n", "stage", "key", "", "why");
   for (const auto& stage : stages) {
-    table += fmt::format("{:<8}  {:<12}  {:<6}  {}\n", stage.stage, stage.key.substr(0, 12),
+    table += fmt::format("{:<9}  {:<12}  {:<6}  {}\n", stage.stage, stage.key.substr(0, 12),
                          stage.ready ? "reuse" : "build", stage.reason);
   }
   return table;

@@ -52,9 +52,11 @@ std::map<std::string, std::string> external_digests(const Job& job) {
   const std::string text = from_rank_zero(job.world.mpi(), [&] {
     DigestMemo memo(artifacts_root(job.config));
     nlohmann::json digests = nlohmann::json::object();
-    for (const auto* source : {&job.teacher, &job.student}) {
-      if (!*source) continue;
-      for (const auto& [name, file] : (*source)->files()) digests[name] = memo.file(file);
+    std::vector<const ModelSource*> sources;
+    for (const auto& teacher : job.teachers) sources.push_back(&teacher);
+    if (job.student) sources.push_back(&*job.student);
+    for (const auto* source : sources) {
+      for (const auto& [name, file] : source->files()) digests[name] = memo.file(file);
     }
     return digests.dump();
   });
@@ -69,7 +71,7 @@ Job prepare(const LoadedConfig& loaded, const World& world, const RunOptions& op
           .world = world,
           .packed = find_packed(config, world.mpi()),
           .inputs = {},
-          .teacher = {},
+          .teachers = {},
           .student = {},
           .plan = {},
           .store = StageStore(artifacts_root(config)),
@@ -80,36 +82,40 @@ Job prepare(const LoadedConfig& loaded, const World& world, const RunOptions& op
       if (job.packed.counts[static_cast<std::size_t>(split)] > 0) (void)PackedSplit(job.packed, split, false);
     }
     job.inputs = input_specs(job.packed);
-    if (!without_teacher(config)) job.teacher = resolve_model(config, Role::teacher, job.packed);
-    if (!config.training.teacher_only) job.student = resolve_model(config, Role::student, job.packed);
+    job.teachers = resolve_teachers(config, job.packed);
+    if (!config.training.teacher_only) job.student = resolve_student(config, job.packed);
     (void)Sampler(job.packed.counts[0], config.data.batch_size, world.size(),
                   world.rank());  // refuses a batch smaller than the ranks
   });
   const auto digests = external_digests(job);
   on_all_ranks(world.mpi(), [&] {
-    job.plan = make_plan(config, job.packed, at::DeviceTypeName(world.device().type(), true), digests);
+    job.plan = make_plan(config, {job.packed.input_keys}, at::DeviceTypeName(world.device().type(), true), digests);
   });
   return job;
 }
 
 /// Collective. Runs `build` unless the stage's artifact can be used, and notes how long it took.
 template <class Build>
-StageArtifact reuse_or_build(Job& job, const StageInputs& inputs, const std::vector<StageArtifact>& parents,
+StageArtifact reuse_or_build(Job& job, const std::string& name, const StageInputs& inputs, const Finished& finished,
                              const Build& build) {
   const auto start = Clock::now();
-  const auto state = stage_state(job, inputs, parents);
+  const auto state = stage_state(job, inputs, parents_of(inputs, finished));
   if (state.ready) {
-    log::info("{}: reused {}", inputs.stage, state.reason);
+    log::info("{}: reused {}", name, state.reason);
   } else {
-    log::info("{}: building ({})", inputs.stage, state.reason);
+    log::info("{}: building ({})", name, state.reason);
   }
   const auto artifact = state.ready ? job.store.open(inputs) : build();
-  job.stages.push_back(
-      {inputs.stage, inputs.key(), state.ready, std::chrono::duration<double>(Clock::now() - start).count()});
+  job.stages.push_back({name, inputs.key(), state.ready, std::chrono::duration<double>(Clock::now() - start).count()});
   return artifact;
 }
 
-StageArtifact pack_artifact(const Job& job) { return {job.packed.folder, job.plan.pack.key(), job.packed.digest}; }
+Finished data_of(const Job& job) {
+  Finished finished;
+  finished.data_teacher = {job.packed.folder, job.plan.data[0].key(), job.packed.input_contents[0]};
+  finished.data_student = {job.packed.folder, job.plan.data[1].key(), job.packed.input_contents[1]};
+  return finished;
+}
 
 std::string parameters_text(const ModelSource& source) {
   const auto counts = count_parameters(source);
@@ -120,42 +126,49 @@ std::string parameters_text(const ModelSource& source) {
       static_cast<double>(counts.text) / 1e6, 4 * megabytes);
 }
 
+/// The stages in the order in which they run, by the names that logs and results give them.
+std::vector<std::pair<std::string, const StageInputs*>> stages_of(const JobPlan& plan) {
+  std::vector<std::pair<std::string, const StageInputs*>> stages;
+  for (std::size_t i = 0; i < plan.teachers.size(); ++i) stages.emplace_back(numbered("teacher", i), &plan.teachers[i]);
+  for (std::size_t i = 0; i < plan.caches.size(); ++i) stages.emplace_back(numbered("cache", i), &plan.caches[i]);
+  if (plan.joint) stages.emplace_back("joint", &*plan.joint);
+  if (plan.student) stages.emplace_back("student", &*plan.student);
+  stages.emplace_back("test", &plan.test);
+  return stages;
+}
+
+/// Where a finished stage goes.
+void note_finished(Finished& finished, const StageInputs& inputs, const StageArtifact& artifact) {
+  if (inputs.stage == "teacher") finished.teachers.push_back(artifact);
+  if (inputs.stage == "cache") finished.caches.push_back(artifact);
+  if (inputs.stage == "joint") finished.joint = artifact;
+  if (inputs.stage == "student") finished.student = artifact;
+}
+
 void print_plan(const Job& job) {
   std::vector<PlannedStage> rows{{"pack", job.packed.key, true, job.packed.folder.string()}};
-  std::vector<StageArtifact> pack{pack_artifact(job)};
-  const auto add = [&](const StageInputs& inputs, const std::vector<const StageInputs*>& parents) {
-    std::vector<StageArtifact> artifacts = pack;
-    for (const auto* parent : parents) {
-      if (!job.store.state(*parent, {}, false).ready) {
-        rows.push_back({inputs.stage, inputs.key(), false, fmt::format("no artifact; needs {} first", parent->stage)});
-        return;
-      }
-      artifacts.push_back(job.store.open(*parent));
+  Finished finished = data_of(job);
+  std::string missing;  // the first stage that is not there: those after it can't be looked at
+  for (const auto& [name, inputs] : stages_of(job.plan)) {
+    if (!missing.empty() && inputs->stage != "teacher") {
+      const bool there = job.store.state(*inputs, {}, false).ready;
+      rows.push_back({name, inputs->key(), false,
+                      fmt::format("{}; needs {} first", there ? "to be checked" : "no artifact", missing)});
+      continue;
     }
-    const auto state = job.store.state(inputs, artifacts, false);
-    rows.push_back({inputs.stage, inputs.key(), state.ready, state.reason});
-  };
-  const auto& plan = job.plan;
-  if (plan.teacher) add(*plan.teacher, {});
-  if (plan.cache) add(*plan.cache, {&*plan.teacher});
-  if (plan.student) {
-    std::vector<const StageInputs*> parents;
-    if (plan.cache)
-      parents.push_back(&*plan.cache);
-    else if (plan.student->parents.contains("teacher"))
-      parents.push_back(&*plan.teacher);
-    add(*plan.student, parents);
+    const auto state = job.store.state(*inputs, parents_of(*inputs, finished), false);
+    rows.push_back({name, inputs->key(), state.ready, state.reason});
+    if (state.ready)
+      note_finished(finished, *inputs, job.store.open(*inputs));
+    else if (missing.empty())
+      missing = name;
   }
-  std::vector<const StageInputs*> tested;
-  if (plan.test.parents.contains("teacher")) tested.push_back(&*plan.teacher);
-  if (plan.student) tested.push_back(&*plan.student);
-  add(plan.test, tested);
-
   std::string text = plan_table(rows);
   text += fmt::format("\ndata      {} train, {} dev, {} test samples; {} steps per epoch\n", job.packed.counts[0],
                       job.packed.counts[1], job.packed.counts[2],
                       Sampler(job.packed.counts[0], job.config.data.batch_size, job.world.size(), 0).steps_per_epoch());
-  if (job.teacher) text += fmt::format("teacher   {}\n", parameters_text(*job.teacher));
+  for (const auto& teacher : job.teachers)
+    text += fmt::format("{:<9} {}\n", numbered("teacher", teacher.number), parameters_text(teacher));
   if (job.student) text += fmt::format("student   {}\n", parameters_text(*job.student));
   text += fmt::format("ranks     {} with {} threads each, on {}\n", job.world.size(), at::get_num_threads(),
                       job.world.device().str());
@@ -175,10 +188,12 @@ std::string missing_pack(const Config& config, const MpiSession& mpi) {
 void print_plan_before_packing(const Config& config, const std::string& pack_key) {
   std::vector<PlannedStage> rows{{"pack", pack_key, false, "no artifact: mmkd-pack builds it"}};
   const auto add = [&](const char* stage) { rows.push_back({stage, "", false, "needs pack first"}); };
-  if (!without_teacher(config)) add("teacher");
-  if (!config.training.teacher_only) {
+  if (config.training.mode == TrainingMode::joint) {
+    add("joint");
+  } else {
+    if (!without_teacher(config)) add("teacher");
     if (plans_cache(config)) add("cache");
-    add("student");
+    if (!config.training.teacher_only) add("student");
   }
   add("test");
   const std::string text = plan_table(rows) +
@@ -204,6 +219,77 @@ StageState stage_state(const Job& job, const StageInputs& inputs, const std::vec
   return {text[0] == '1', text.substr(1)};
 }
 
+namespace {
+
+StageArtifact built(Job& job, const StageInputs& inputs, std::size_t number, const Finished& finished) {
+  if (inputs.stage == "teacher") return teacher_stage(job, number, finished);
+  if (inputs.stage == "cache") return cache_stage(job, number, finished);
+  if (inputs.stage == "joint") return joint_stage(job, finished);
+  if (inputs.stage == "student") return student_stage(job, finished);
+  return test_stage(job, finished);
+}
+
+/// Collective. The job of one seed.
+void run_one(const LoadedConfig& loaded, const World& world, const RunOptions& options) {
+  const auto& config = loaded.config;
+  Job job = prepare(loaded, world, options);
+  if (options.dry_run) {
+    on_rank_zero(world.mpi(), [&] { print_plan(job); });
+    return;
+  }
+  on_rank_zero(world.mpi(), [&] {
+    require_writable(config.logging.log_dir, "logging.log_dir");
+    require_writable(artifacts_root(config), "artifacts.root");
+    log::set_file(config.logging.log_dir / "run.log");
+    write_file_atomic(config.logging.log_dir / "config.yaml", to_yaml(config));
+    log_start(job);
+  });
+  Finished finished = data_of(job);
+  StageArtifact test;
+  for (const auto& [name, inputs] : stages_of(job.plan)) {
+    const auto number = inputs->stage == "cache" ? finished.caches.size() : finished.teachers.size();
+    test = reuse_or_build(job, name, *inputs, finished, [&] { return built(job, *inputs, number, finished); });
+    note_finished(finished, *inputs, test);
+  }
+  on_rank_zero(world.mpi(), [&] { write_artifacts(job, finished, test); });
+}
+
+/// The configuration of one of several seeds.
+LoadedConfig of_seed(const LoadedConfig& loaded, std::int64_t seed) {
+  LoadedConfig one = loaded;
+  auto& config = one.config;
+  config.artifacts.root = artifacts_root(loaded.config);  // shared by all
+  config.training.seed = seed;
+  config.training.seeds.clear();
+  config.logging.log_dir /= fmt::format("seed-{}", seed);
+  return one;
+}
+
+/// Rank 0: what the seeds have in common, from their results.json.
+void write_seeds(const Config& config) {
+  std::vector<nlohmann::ordered_json> results;
+  for (const auto seed : config.training.seeds) {
+    const auto file = config.logging.log_dir / fmt::format("seed-{}", seed) / "results.json";
+    results.push_back(nlohmann::ordered_json::parse(read_file(file)));
+  }
+  const auto summary = summarize_seeds(results);
+  write_file_atomic(config.logging.log_dir / "seeds.json", summary.dump(1) + "\n");
+  std::string text = fmt::format("\nmean ± standard deviation over {} seeds\n", results.size());
+  for (const char* model : {"teacher", "student"}) {
+    if (!summary.contains(model)) continue;
+    for (const auto& [key, value] : summary.at(model).items()) {
+      if (key.starts_with("test_") && key.ends_with("_f1"))
+        text += fmt::format("{:<8} {:<28} {:.3f} ± {:.3f}\n", model, key, value.at("mean").get<double>(),
+                            value.at("std").get<double>());
+    }
+  }
+  text += (config.logging.log_dir / "seeds.json").string() + "\n";
+  log::flush();
+  std::fputs(text.c_str(), stdout);
+}
+
+}  // namespace
+
 void run_job(const LoadedConfig& loaded, const MpiSession& mpi, const RunOptions& options) {
   const auto& config = loaded.config;
   at::DeviceType device = at::kCPU;
@@ -216,38 +302,9 @@ void run_job(const LoadedConfig& loaded, const MpiSession& mpi, const RunOptions
     }
   }
   const auto world = make_world(mpi, device);
-  Job job = prepare(loaded, *world, options);
-  if (options.dry_run) {
-    on_rank_zero(mpi, [&] { print_plan(job); });
-    return;
-  }
-  on_rank_zero(mpi, [&] {
-    require_writable(config.logging.log_dir, "logging.log_dir");
-    require_writable(artifacts_root(config), "artifacts.root");
-    log::add_file(config.logging.log_dir / "run.log");
-    write_file_atomic(config.logging.log_dir / "config.yaml", to_yaml(config));
-    log_start(job);
-  });
-
-  const auto pack = pack_artifact(job);
-  std::optional<StageArtifact> teacher, cache, student;
-  if (job.plan.teacher)
-    teacher = reuse_or_build(job, *job.plan.teacher, {pack}, [&] { return teacher_stage(job, pack); });
-  if (job.plan.cache)
-    cache = reuse_or_build(job, *job.plan.cache, {pack, *teacher}, [&] { return cache_stage(job, pack, *teacher); });
-  if (job.plan.student) {
-    std::vector<StageArtifact> parents{pack};
-    if (cache)
-      parents.push_back(*cache);
-    else if (job.plan.student->parents.contains("teacher"))
-      parents.push_back(*teacher);
-    student = reuse_or_build(job, *job.plan.student, parents, [&] { return student_stage(job, pack, teacher, cache); });
-  }
-  std::vector<StageArtifact> tested{pack};
-  if (job.plan.test.parents.contains("teacher")) tested.push_back(*teacher);
-  if (student) tested.push_back(*student);
-  const auto test = reuse_or_build(job, job.plan.test, tested, [&] { return test_stage(job, pack, teacher, student); });
-  on_rank_zero(mpi, [&] { write_artifacts(job, teacher, student, test); });
+  if (config.training.seeds.empty()) return run_one(loaded, *world, options);
+  for (const auto seed : config.training.seeds) run_one(of_seed(loaded, seed), *world, options);
+  if (!options.dry_run) on_rank_zero(mpi, [&] { write_seeds(config); });
 }
 
 }  // namespace mmkd

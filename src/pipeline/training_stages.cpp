@@ -59,33 +59,6 @@ class TrainingLog {
   std::optional<Progress> progress_;
 };
 
-TrainerSpec trainer_spec(const Config& config, Role role) {
-  const auto& training = config.training;
-  const bool teacher = role == Role::teacher;
-  return {.stage = std::string(name(role)),
-          .is_teacher = teacher,
-          .epochs = teacher ? training.teacher_epochs : training.student_epochs,
-          .batch_size = config.data.batch_size,
-          .micro_batch_size = training.micro_batch_size,
-          .num_workers = config.data.num_workers,
-          .seed = static_cast<std::uint64_t>(training.seed),
-          .precision = training.precision,
-          .peak_lr = teacher ? training.teacher_lr : training.student_lr,
-          .warmup_fraction = training.warmup_fraction,
-          .schedule = training.schedule,
-          .optimizer = {.betas = training.betas,
-                        .eps = training.eps,
-                        .weight_decay = training.weight_decay,
-                        .clip_norm = training.clip_norm}};
-}
-
-EvaluationOptions evaluation_options(const Config& config, Role role) {
-  return {.is_teacher = role == Role::teacher,
-          .batch_size = config.evaluation.batch_size,
-          .num_workers = config.data.num_workers,
-          .precision = config.training.precision};
-}
-
 /// Copies named parameters and buffers into the model.
 void restore(MultimodalModel& model, const std::vector<NamedTensor>& weights) {
   const at::NoGradGuard no_grad;
@@ -95,36 +68,44 @@ void restore(MultimodalModel& model, const std::vector<NamedTensor>& weights) {
   for (const auto& item : weights) target.at(item.name).copy_(item.tensor);
 }
 
-ObjectiveSpec objective_spec(const Job& job, Role role) {
-  ObjectiveSpec spec;
-  if (role == Role::teacher) return spec;
-  spec.type = job.config.loss.type;
-  spec.constants = resolved_loss(job.config);
-  if (job.teacher) {
-    const auto widths = job.teacher->widths();
-    spec.teacher_img_width = widths.vision;
-    spec.teacher_txt_width = widths.text;
-  }
-  spec.student_width = job.student->spec.fusion.dim;
-  return spec;
-}
+/// What one training is made of.
+struct Recipe {
+  const ModelSource& source;
+  const StageInputs& inputs;
+  const TeacherOutputSource* cached = nullptr;
+  std::vector<MultimodalModel*> live = {};
+  const ModelSource* joint_teacher = nullptr;
+};
 
 struct Trained {
   TrainOutcome outcome;
-  std::shared_ptr<MultimodalModel> model;
+  std::shared_ptr<MultimodalModel> model, joint_teacher;
+  std::shared_ptr<Objective> objective;
 };
 
-/// Collective. Trains one model from its initial weights, or goes on from a checkpoint.
-Trained train(Job& job, Role role, const StageInputs& inputs, const TeacherOutputSource* cached,
-              MultimodalModel* live_teacher) {
-  const auto& config = job.config;
-  const auto& source = role == Role::teacher ? *job.teacher : *job.student;
-  const auto spec = trainer_spec(config, role);
-  Objective objective(objective_spec(job, role), spec.seed);
+/// Collective. A model with its first weights, on the device.
+std::shared_ptr<MultimodalModel> started(const Job& job, const ModelSource& source, Objective& objective) {
   std::shared_ptr<MultimodalModel> model;
-  on_all_ranks(job.world.mpi(), [&] { model = initial_model(source, spec.seed, objective); });
+  on_all_ranks(job.world.mpi(), [&] { model = initial_model(source, source.seed, objective); });
   model->to(job.world.device());
   objective.to(job.world.device());
+  return model;
+}
+
+/// Collective. Trains one model from its initial weights, or goes on from a checkpoint.
+Trained train(Job& job, const Recipe& recipe) {
+  const auto& config = job.config;
+  const auto& source = recipe.source;
+  const bool is_teacher = source.role == Role::teacher;
+  const auto spec = trainer_spec(config, source);
+  Trained result;
+  result.objective = std::make_shared<Objective>(objective_spec(job, source), spec.seed);
+  result.model = started(job, source, *result.objective);
+  std::optional<Objective> joint_objective;
+  if (recipe.joint_teacher != nullptr) {
+    joint_objective.emplace(objective_spec(job, *recipe.joint_teacher), spec.seed);
+    result.joint_teacher = started(job, *recipe.joint_teacher, *joint_objective);
+  }
 
   const PackedSplit train_split(job.packed, Split::train, config.data.verify_on_read);
   const PackedSplit dev_split(job.packed, Split::dev, config.data.verify_on_read);
@@ -132,25 +113,32 @@ Trained train(Job& job, Role role, const StageInputs& inputs, const TeacherOutpu
   const PackedSource dev_source(dev_split);
 
   const bool rank_zero = job.world.rank() == 0;
-  const CheckpointStore checkpoints(job.store.work_folder(inputs), config.training.keep_checkpoints);
+  const CheckpointStore checkpoints(job.store.work_folder(recipe.inputs), config.training.keep_checkpoints);
   TrainerParts parts{.world = job.world,
-                     .model = *model,
-                     .objective = objective,
+                     .model = *result.model,
+                     .objective = *result.objective,
                      .train = train_source,
                      .assembler = {},
-                     .live_teacher = live_teacher,
+                     .live_teachers = recipe.live,
+                     .joint_teacher = result.joint_teacher.get(),
+                     .joint_objective = joint_objective ? &*joint_objective : nullptr,
                      .checkpoints = rank_zero ? &checkpoints : nullptr};
-  parts.assembler.teacher_outputs = cached;
-  if (role == Role::teacher || live_teacher != nullptr) parts.assembler.teacher = job.inputs[0];
-  if (role == Role::student) parts.assembler.student = job.inputs[1];
+  parts.assembler.teacher_outputs = recipe.cached;
+  parts.assembler.augment = config.augment;
+  parts.assembler.seed = static_cast<std::uint64_t>(config.training.seed);
+  const bool reads_teacher_input = is_teacher || !recipe.live.empty() || recipe.joint_teacher != nullptr;
+  if (reads_teacher_input) parts.assembler.teacher = input_of(job, is_teacher ? source : job.teachers.at(0));
+  if (!is_teacher) parts.assembler.student = input_of(job, source);
 
   std::optional<TrainingLog> log;
-  if (rank_zero) log.emplace(job, std::string(name(role)), role == Role::student ? "metrics" : "teacher_metrics");
-  std::vector<nlohmann::ordered_json> rows;
+  if (rank_zero)
+    log.emplace(job, numbered(name(source.role), source.number),
+                is_teacher ? numbered("teacher", source.number) + "_metrics" : "metrics");
   TrainerHooks hooks;
   hooks.evaluate_dev = [&] {
-    const auto input = job.inputs[role == Role::teacher ? 0 : 1];
-    const auto predictions = predict(job.world, *model, dev_source, input, evaluation_options(config, role));
+    MultimodalModel* const models[] = {result.model.get()};
+    const auto predictions =
+        predict(job.world, models, dev_source, input_of(job, source), evaluation_options(config, source.role));
     return rank_zero ? score(predictions, job.packed.tasks, "dev") : SplitScores{};
   };
   if (rank_zero) {
@@ -165,7 +153,8 @@ Trained train(Job& job, Role role, const StageInputs& inputs, const TeacherOutpu
   } else {
     on_rank_zero(job.world.mpi(), [&] { checkpoints.clear(); });
   }
-  return {trainer.run(), model};
+  result.outcome = trainer.run();
+  return result;
 }
 
 ModelDescription description(const Job& job) {
@@ -181,23 +170,102 @@ void write_history(const fs::path& folder, const TrainOutcome& outcome) {
   write_file_atomic(folder / "summary.json", summary.dump(1) + "\n");
 }
 
-/// Collective. Rank 0 fills the stage; every rank gets the artifact.
-StageArtifact commit(const Job& job, const StageInputs& inputs, const std::vector<StageArtifact>& parents,
+/// The best student, the last one, and the projections that were trained with it.
+void write_student(const Job& job, const Trained& trained, const fs::path& folder) {
+  const auto weights = trained.model->named_weights();  // views: they follow restore()
+  save_model(folder, "student_final", weights, description(job));
+  restore(*trained.model, trained.outcome.best);
+  save_model(folder, "student_best", weights, description(job));
+  std::vector<NamedTensor> projections;
+  for (const auto& entry : trained.objective->named_weights())
+    projections.push_back({"distill." + entry.name, entry.view});
+  if (!projections.empty()) save_tensors(folder / "student_projections.safetensors", projections);
+  write_history(folder, trained.outcome);
+}
+
+}  // namespace
+
+TrainerSpec trainer_spec(const Config& config, const ModelSource& source) {
+  const auto& training = config.training;
+  const bool teacher = source.role == Role::teacher;
+  return {.stage = numbered(name(source.role), source.number),
+          .is_teacher = teacher,
+          .epochs = !source.trained ? 0
+                    : teacher       ? training.teacher_epochs
+                                    : training.student_epochs,
+          .batch_size = config.data.batch_size,
+          .micro_batch_size = training.micro_batch_size,
+          .num_workers = config.data.num_workers,
+          .seed = source.seed,
+          .precision = training.precision,
+          .peak_lr = teacher ? training.teacher_lr : training.student_lr,
+          .warmup_fraction = training.warmup_fraction,
+          .schedule = training.schedule,
+          .optimizer = {.betas = training.betas,
+                        .eps = training.eps,
+                        .weight_decay = training.weight_decay,
+                        .clip_norm = training.clip_norm},
+          .views = config.augment.views,
+          .joint_teacher_lr = training.teacher_lr};
+}
+
+EvaluationOptions evaluation_options(const Config& config, Role role) {
+  return {.is_teacher = role == Role::teacher,
+          .batch_size = config.evaluation.batch_size,
+          .num_workers = config.data.num_workers,
+          .precision = config.training.precision,
+          .perturbation = {},
+          .seed = static_cast<std::uint64_t>(config.training.seed)};
+}
+
+ObjectiveSpec objective_spec(const Job& job, const ModelSource& source) {
+  ObjectiveSpec spec;
+  spec.modality = source.spec.modality;
+  spec.energy = source.spec.modality == Modality::both && source.spec.fusion.type == FusionType::energy_aware_adaptive;
+  if (source.role == Role::teacher) return spec;
+  spec.terms = resolved_loss(job.config);
+  spec.projection = job.config.loss.projection;
+  if (!job.teachers.empty()) {
+    const auto widths = job.teachers.front().widths();
+    spec.teacher_img_width = widths.vision;
+    spec.teacher_txt_width = widths.text;
+  }
+  spec.student_width = source.spec.fusion.dim;
+  return spec;
+}
+
+std::vector<StageArtifact> parents_of(const StageInputs& inputs, const Finished& finished) {
+  std::map<std::string, const StageArtifact*> by_key;
+  const auto add = [&](const StageArtifact& artifact) { by_key[artifact.key] = &artifact; };
+  add(finished.data_teacher);
+  add(finished.data_student);
+  for (const auto& artifact : finished.teachers) add(artifact);
+  for (const auto& artifact : finished.caches) add(artifact);
+  if (finished.joint) add(*finished.joint);
+  if (finished.student) add(*finished.student);
+  std::vector<StageArtifact> parents;
+  for (const auto& [parent, key] : inputs.parents) {
+    const auto found = by_key.find(key);
+    if (found == by_key.end()) throw Error("stage {}: its parent {} is not finished", inputs.stage, parent);
+    parents.push_back(*found->second);
+  }
+  return parents;
+}
+
+StageArtifact commit(const Job& job, const StageInputs& inputs, const Finished& finished,
                      const std::function<void(const fs::path&)>& fill) {
   on_rank_zero(job.world.mpi(), [&] {
-    job.store.build(inputs, parents, fill);
+    job.store.build(inputs, parents_of(inputs, finished), fill);
     std::error_code ignored;
     fs::remove_all(job.store.work_folder(inputs), ignored);
   });
   return job.store.open(inputs);
 }
 
-}  // namespace
-
-StageArtifact teacher_stage(Job& job, const StageArtifact& pack) {
-  const auto& inputs = *job.plan.teacher;
-  auto trained = train(job, Role::teacher, inputs, nullptr, nullptr);
-  return commit(job, inputs, {pack}, [&](const fs::path& folder) {
+StageArtifact teacher_stage(Job& job, std::size_t number, const Finished& finished) {
+  const auto& inputs = job.plan.teachers.at(number);
+  const auto trained = train(job, {.source = job.teachers.at(number), .inputs = inputs});
+  return commit(job, inputs, finished, [&](const fs::path& folder) {
     const bool best = job.config.training.teacher_select == TeacherSelect::best && !trained.outcome.best.empty();
     if (best) restore(*trained.model, trained.outcome.best);
     const auto weights = trained.model->named_weights();
@@ -206,26 +274,34 @@ StageArtifact teacher_stage(Job& job, const StageArtifact& pack) {
   });
 }
 
-StageArtifact student_stage(Job& job, const StageArtifact& pack, const std::optional<StageArtifact>& teacher,
-                            const std::optional<StageArtifact>& cache) {
+StageArtifact student_stage(Job& job, const Finished& finished) {
   const auto& inputs = *job.plan.student;
   std::optional<CachedOutputs> cached;
-  std::shared_ptr<MultimodalModel> live;
-  std::vector<StageArtifact> parents{pack};
-  if (cache) {
-    cached.emplace(cache->folder / kTeacherCacheFile, cache_layout(job), PackedSplit(job.packed, Split::train, false));
-    parents.push_back(*cache);
+  std::vector<std::shared_ptr<MultimodalModel>> live;
+  Recipe recipe{.source = *job.student, .inputs = inputs};
+  if (inputs.parents.contains("cache")) {
+    std::vector<CacheFile> files;
+    for (std::size_t i = 0; i < finished.caches.size(); ++i)
+      files.push_back({finished.caches[i].folder / kTeacherCacheFile, cache_layout(job, i)});
+    on_all_ranks(job.world.mpi(), [&] { cached.emplace(files, PackedSplit(job.packed, Split::train, false)); });
+    recipe.cached = &*cached;
   } else if (inputs.parents.contains("teacher")) {
-    live = load_trained(job, Role::teacher, *teacher);
-    parents.push_back(*teacher);
+    for (std::size_t i = 0; i < finished.teachers.size(); ++i) {
+      live.push_back(load_trained(job, job.teachers.at(i), finished.teachers[i]));
+      recipe.live.push_back(live.back().get());
+    }
   }
-  auto trained = train(job, Role::student, inputs, cached ? &*cached : nullptr, live.get());
-  return commit(job, inputs, parents, [&](const fs::path& folder) {
-    const auto weights = trained.model->named_weights();  // views: they follow restore()
-    save_model(folder, "student_final", weights, description(job));
-    restore(*trained.model, trained.outcome.best);
-    save_model(folder, "student_best", weights, description(job));
-    write_history(folder, trained.outcome);
+  const auto trained = train(job, recipe);
+  return commit(job, inputs, finished, [&](const fs::path& folder) { write_student(job, trained, folder); });
+}
+
+StageArtifact joint_stage(Job& job, const Finished& finished) {
+  const auto& inputs = *job.plan.joint;
+  const auto trained = train(job, {.source = *job.student, .inputs = inputs, .joint_teacher = &job.teachers.at(0)});
+  return commit(job, inputs, finished, [&](const fs::path& folder) {
+    const auto weights = trained.joint_teacher->named_weights();
+    save_model(folder, "teacher", weights, description(job));
+    write_student(job, trained, folder);
   });
 }
 

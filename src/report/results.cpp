@@ -3,6 +3,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <cmath>
 #include <ctime>
 
 #include "mmkd/base/files.h"
@@ -69,6 +70,7 @@ nlohmann::ordered_json to_json(const RunResults& r) {
   json["world"] = {{"ranks", r.world}, {"threads_per_rank", r.threads}, {"device", r.device}};
   json["versions"] = {{"mmkd", r.versions_mmkd}, {"torch", r.versions_torch}};
   json["timing"] = {{"seconds", seconds}, {"reused", reused}};
+  if (!r.latency.is_null()) json["timing"]["latency"] = r.latency;
   return json;
 }
 
@@ -81,6 +83,55 @@ void write_timings(const std::filesystem::path& file, const std::vector<StageRes
   for (const auto& stage : stages)
     text += fmt::format("{},{},{},{:.3f}\n", stage.stage, stage.key, stage.reused, stage.seconds);
   write_file_atomic(file, text);
+}
+
+namespace {
+
+/// The dev and test metrics of a model in a results.json, flat; "metrics" itself is the main model's.
+Json metrics_of(const Json& metrics) {
+  Json flat = Json::object();
+  for (const char* split : {"dev", "test"}) {
+    if (!metrics.contains(split) || !metrics.at(split).is_object()) continue;
+    for (const auto& [key, value] : metrics.at(split).items()) {
+      if (value.is_number() && !key.ends_with("infer_ms")) flat[key] = value;
+    }
+  }
+  return flat;
+}
+
+Json summary_of(const std::vector<double>& values) {
+  const auto n = static_cast<double>(values.size());
+  double mean = 0, squares = 0;
+  for (const double v : values) mean += v / n;
+  for (const double v : values) squares += (v - mean) * (v - mean);
+  return {{"mean", mean}, {"std", values.size() > 1 ? std::sqrt(squares / (n - 1)) : 0.0}, {"values", values}};
+}
+
+}  // namespace
+
+Json summarize_seeds(const std::vector<Json>& results) {
+  Json summary = Json::object();
+  std::map<std::string, std::vector<double>> values[2];
+  std::vector<std::string> order[2];
+  for (const auto& result : results) {
+    summary["seeds"].push_back(result.at("seed"));
+    const auto& metrics = result.at("metrics");
+    const bool teacher_only = result.at("models").at("student").is_null();
+    const Json models[2] = {teacher_only ? Json::object() : metrics_of(metrics), teacher_only ? metrics_of(metrics)
+                                                                                 : metrics.contains("teacher")
+                                                                                     ? metrics_of(metrics.at("teacher"))
+                                                                                     : Json::object()};
+    for (std::size_t m = 0; m < 2; ++m) {
+      for (const auto& [key, value] : models[m].items()) {
+        if (!values[m].contains(key)) order[m].push_back(key);
+        values[m][key].push_back(value.get<double>());
+      }
+    }
+  }
+  for (std::size_t m = 0; m < 2; ++m) {
+    for (const auto& key : order[m]) summary[m == 0 ? "student" : "teacher"][key] = summary_of(values[m].at(key));
+  }
+  return summary;
 }
 
 std::string utc_timestamp() { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))); }

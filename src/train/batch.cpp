@@ -6,21 +6,22 @@
 #include <utility>
 
 #include "mmkd/base/error.h"
+#include "mmkd/image/augment.h"
 
 namespace mmkd {
 
-std::vector<BatchPlan> epoch_plans(const Sampler& sampler, std::int64_t world, std::uint64_t seed, std::int64_t epoch,
-                                   std::int64_t start_step) {
+std::vector<BatchPlan> epoch_plans(const Sampler& sampler, const EpochSpec& epoch) {
   const std::int64_t steps = sampler.steps_per_epoch();
-  if (start_step < 0 || start_step > steps) {
-    throw Error("cannot start at step {} of an epoch that has {} steps", start_step, steps);
+  if (epoch.start_step < 0 || epoch.start_step > steps) {
+    throw Error("cannot start at step {} of an epoch that has {} steps", epoch.start_step, steps);
   }
-  const auto order = sampler.order(seed, epoch);
+  const auto order = sampler.order(epoch.seed, epoch.epoch);
   std::vector<BatchPlan> plans;
-  plans.reserve(static_cast<std::size_t>(steps - start_step));
-  for (std::int64_t step = start_step; step < steps; ++step) {
+  plans.reserve(static_cast<std::size_t>(steps - epoch.start_step));
+  for (std::int64_t step = epoch.start_step; step < steps; ++step) {
     auto plan = sampler.plan(order, step);
-    plans.push_back({std::move(plan.rows), {.global_count = plan.global_count, .world = world}});
+    plans.push_back({std::move(plan.rows), {.global_count = plan.global_count, .world = epoch.world}});
+    if (epoch.views > 0) plans.back().views.assign(plans.back().rows.size(), epoch.epoch % epoch.views);
   }
   return plans;
 }
@@ -48,6 +49,10 @@ Batch to_device(Batch batch, at::Device device) {
   // Shared tensors are copied once.
   const bool share_pixels = batch.student.pixels.is_same(batch.teacher.pixels);
   const bool share_tokens = batch.student.input_ids.is_same(batch.teacher.input_ids);
+  for (auto* input : {&batch.teacher, &batch.student}) {
+    move(input->has_image);
+    move(input->has_text);
+  }
   for (auto* tensor : {&batch.teacher.pixels, &batch.teacher.input_ids, &batch.teacher.attention_mask}) move(*tensor);
   if (share_pixels) batch.student.pixels = batch.teacher.pixels;
   if (share_tokens) {
@@ -105,18 +110,26 @@ BatchAssembler::BatchAssembler(const SampleSource& source, AssemblerOptions opti
   student_ = tower(options_.student);
   if (teacher_ && student_) {
     const auto& [a, b] = std::pair(teacher_->spec, student_->spec);
-    share_pixels_ =
-        a.image_stream == b.image_stream && a.policy.bgr == b.policy.bgr && teacher_->table == student_->table;
-    share_tokens_ = a.token_stream == b.token_stream && a.pad_id == b.pad_id;
+    const auto reads = [](const InputSpec& spec, Modality modality) {
+      return spec.modality == Modality::both || spec.modality == modality;
+    };
+    share_pixels_ = reads(a, Modality::image) && reads(b, Modality::image) && a.image_stream == b.image_stream &&
+                    a.policy.bgr == b.policy.bgr && teacher_->table == student_->table;
+    share_tokens_ = reads(a, Modality::text) && reads(b, Modality::text) && a.token_stream == b.token_stream &&
+                    a.pad_id == b.pad_id && a.min_padding == b.min_padding;
   }
 }
 
 Batch BatchAssembler::assemble(const BatchPlan& plan) const {
   constexpr std::int64_t kFiller[] = {0};
   const std::span<const std::int64_t> rows = plan.rows.empty() ? std::span<const std::int64_t>(kFiller) : plan.rows;
-  std::vector<Record> records;
-  records.reserve(rows.size());
-  for (const auto row : rows) records.push_back(source_.get(row));
+  const auto records_of = [&](std::span<const std::int64_t> numbers) {
+    std::vector<Record> records;
+    records.reserve(numbers.size());
+    for (const auto row : numbers) records.push_back(source_.get(row));
+    return records;
+  };
+  const auto records = records_of(rows);
 
   Batch batch;
   batch.rows = plan.rows;
@@ -125,35 +138,54 @@ Batch BatchAssembler::assemble(const BatchPlan& plan) const {
   batch.sample_keys = at::empty({static_cast<std::int64_t>(records.size())}, at::kLong);
   std::transform(records.begin(), records.end(), batch.sample_keys.mutable_data_ptr<std::int64_t>(),
                  [](const Record& record) { return std::bit_cast<std::int64_t>(record.sample_key); });
-  if (teacher_) {
-    batch.teacher.pixels = pixels(*teacher_, records);
-    add_tokens(*teacher_, records, batch.teacher);
+  if (plan.text_rows.empty()) {
+    add_inputs(batch, records, records, plan.views);
+  } else {
+    add_inputs(batch, records, records_of(plan.text_rows), plan.views);
   }
-  if (student_) {
-    batch.student.pixels = share_pixels_ ? batch.teacher.pixels : pixels(*student_, records);
-    if (share_tokens_) {
-      batch.student.input_ids = batch.teacher.input_ids;
-      batch.student.attention_mask = batch.teacher.attention_mask;
-    } else {
-      add_tokens(*student_, records, batch.student);
-    }
+  if (options_.teacher_outputs != nullptr) {
+    // A filler row stands for view 0: it weighs nothing.
+    const std::vector<std::int64_t> filler_view(options_.augment.views > 0 && plan.rows.empty() ? 1 : 0);
+    batch.teacher_outputs = options_.teacher_outputs->rows(rows, plan.rows.empty() ? filler_view : plan.views);
   }
-  if (options_.teacher_outputs != nullptr) batch.teacher_outputs = options_.teacher_outputs->rows(rows);
   return batch;
 }
 
-at::Tensor BatchAssembler::pixels(const Tower& tower, std::span<const Record> records) const {
+void BatchAssembler::add_inputs(Batch& batch, std::span<const Record> records, std::span<const Record> texts,
+                                std::span<const std::int64_t> views) const {
+  const auto add = [&](const Tower& tower, ModelInput& input, bool with_pixels, bool with_tokens) {
+    if (with_pixels && tower.spec.modality != Modality::text) input.pixels = pixels(tower, records, views);
+    if (with_tokens && tower.spec.modality != Modality::image) add_tokens(tower, texts, input);
+  };
+  if (teacher_) add(*teacher_, batch.teacher, true, true);
+  if (!student_) return;
+  if (share_pixels_) batch.student.pixels = batch.teacher.pixels;
+  if (share_tokens_) {
+    batch.student.input_ids = batch.teacher.input_ids;
+    batch.student.attention_mask = batch.teacher.attention_mask;
+  }
+  add(*student_, batch.student, !share_pixels_, !share_tokens_);
+}
+
+at::Tensor BatchAssembler::pixels(const Tower& tower, std::span<const Record> records,
+                                  std::span<const std::int64_t> views) const {
   const auto& [spec, table] = tower;
   const auto expected = static_cast<std::size_t>(3 * spec.height * spec.width);
   auto result = empty({static_cast<std::int64_t>(records.size()), 3, spec.height, spec.width}, at::kFloat);
   auto* out = result.mutable_data_ptr<float>();
-  for (const auto& record : records) {
-    const auto& rgb = record.pixels.at(static_cast<std::size_t>(spec.image_stream));
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    const auto& rgb = records[i].pixels.at(static_cast<std::size_t>(spec.image_stream));
     if (rgb.size() != expected) {
-      throw Error("sample {}: its picture has {} bytes, {} are expected for {}x{} RGB", record.id, rgb.size(), expected,
-                  spec.height, spec.width);
+      throw Error("sample {}: its picture has {} bytes, {} are expected for {}x{} RGB", records[i].id, rgb.size(),
+                  expected, spec.height, spec.width);
     }
-    convert_pixels(rgb, table, spec.policy.bgr, out);
+    if (views.empty()) {
+      convert_pixels(rgb, table, spec.policy.bgr, out);
+    } else {
+      const Image stored{.height = spec.height, .width = spec.width, .rgb = {rgb.begin(), rgb.end()}};
+      const auto view = draw_view(options_.augment, options_.seed, records[i].sample_key, views[i]);
+      convert_pixels(apply_view(stored, view).rgb, table, spec.policy.bgr, out);
+    }
     out += expected;
   }
   return result;
@@ -169,6 +201,7 @@ void BatchAssembler::add_tokens(const Tower& tower, std::span<const Record> reco
       throw Error("sample {}: its text has no tokens, not even the special ones", record.id);
     longest = std::max(longest, tokens_of(record).size());
   }
+  longest += static_cast<std::size_t>(tower.spec.min_padding);
   const std::vector<std::int64_t> shape{static_cast<std::int64_t>(records.size()), static_cast<std::int64_t>(longest)};
   input.input_ids = empty(shape, at::kLong);
   input.attention_mask = empty(shape, at::kBool);

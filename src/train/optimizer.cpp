@@ -40,8 +40,8 @@ void restore(const std::map<std::string, at::Tensor>& state, const std::string& 
 
 }  // namespace
 
-AdamW::AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options)
-    : parameters_(std::move(parameters)), options_(options) {
+AdamW::AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options, std::size_t scaled, double scale)
+    : parameters_(std::move(parameters)), options_(options), scaled_(scaled), scale_(scale) {
   check_parameters(parameters_);
   const at::NoGradGuard no_grad;
   for (const auto& [name, tensor] : parameters_) {
@@ -61,6 +61,22 @@ std::vector<at::Tensor> AdamW::gradients() const {
   return gradients;
 }
 
+/// Parameters [begin, end).
+void AdamW::update(std::size_t begin, std::size_t end, double learning_rate, const std::vector<at::Tensor>& grads,
+                   const std::optional<at::Tensor>& divisor) {
+  if (begin == end) return;
+  const auto part = [&](const std::vector<at::Tensor>& all) {
+    return std::vector<at::Tensor>(all.begin() + static_cast<std::ptrdiff_t>(begin),
+                                   all.begin() + static_cast<std::ptrdiff_t>(end));
+  };
+  std::vector<at::Tensor> values;
+  for (std::size_t i = begin; i < end; ++i) values.push_back(parameters_[i].tensor);
+  const std::vector<at::Tensor> steps(values.size(), step_);
+  at::_fused_adamw_(values, part(grads), part(exp_avg_), part(exp_avg_sq_), /*max_exp_avg_sqs=*/{}, steps,
+                    learning_rate, options_.betas[0], options_.betas[1], options_.weight_decay, options_.eps,
+                    /*amsgrad=*/false, /*maximize=*/false, divisor);
+}
+
 at::Tensor AdamW::step(double learning_rate) {
   const at::NoGradGuard no_grad;
   auto grads = gradients();
@@ -72,14 +88,9 @@ at::Tensor AdamW::step(double learning_rate) {
     // exactly 1 where nothing is to be clipped.
     divisor = ((norm + 1e-6) / options_.clip_norm).clamp_min(1.0);
   }
-  std::vector<at::Tensor> values;
-  values.reserve(parameters_.size());
-  for (const auto& parameter : parameters_) values.push_back(parameter.tensor);
   step_.add_(1);
-  const std::vector<at::Tensor> steps(values.size(), step_);
-  at::_fused_adamw_(values, grads, exp_avg_, exp_avg_sq_, /*max_exp_avg_sqs=*/{}, steps, learning_rate,
-                    options_.betas[0], options_.betas[1], options_.weight_decay, options_.eps, /*amsgrad=*/false,
-                    /*maximize=*/false, divisor);
+  update(0, scaled_, learning_rate * scale_, grads, divisor);
+  update(scaled_, parameters_.size(), learning_rate, grads, divisor);
   return norm;
 }
 

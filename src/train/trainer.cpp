@@ -16,12 +16,43 @@
 namespace mmkd {
 namespace {
 
-std::vector<NamedTensor> parameters_of(const MultimodalModel& model, const Objective& objective) {
+std::vector<NamedTensor> trained(const torch::nn::Module& module, const std::string& prefix) {
   std::vector<NamedTensor> parameters;
-  for (const auto& item : model.named_parameters()) parameters.push_back({"model." + item.key(), item.value()});
-  for (const auto& item : objective.named_parameters()) parameters.push_back({"objective." + item.key(), item.value()});
+  for (const auto& item : module.named_parameters()) {
+    if (item.value().requires_grad()) parameters.push_back({prefix + item.key(), item.value()});
+  }
   return parameters;
 }
+
+/// Of the joint teacher, where there is one.
+std::vector<NamedTensor> joint_parameters(const TrainerParts& parts) {
+  return parts.joint_teacher == nullptr ? std::vector<NamedTensor>{} : trained(*parts.joint_teacher, "teacher.");
+}
+
+/// Everything that is trained, the joint teacher's parameters first.
+std::vector<NamedTensor> parameters_of(const TrainerParts& parts) {
+  auto parameters = joint_parameters(parts);
+  for (const auto& more : {trained(parts.model, "model."), trained(parts.objective, "objective.")})
+    parameters.insert(parameters.end(), more.begin(), more.end());
+  return parameters;
+}
+
+/// The world as batch norms see it.
+class WorldRanks final : public nn::BatchRanks {
+ public:
+  explicit WorldRanks(const World& world) : world_(world) {}
+  at::Tensor all_gather(const at::Tensor& values) const override {
+    const at::NoGradGuard no_grad;
+    return world_.all_gather(values.unsqueeze(0).contiguous());
+  }
+
+ private:
+  const World& world_;
+};
+
+/// What distinguishes the random numbers of a joint teacher from those of its student, whose layers have the same
+/// names.
+constexpr std::uint64_t kJointTeacherSeed = 0x7465616368657221;
 
 std::vector<at::Tensor> values(const std::vector<NamedTensor>& named) {
   std::vector<at::Tensor> tensors;
@@ -48,7 +79,8 @@ std::vector<NamedTensor> snapshot(const std::vector<NamedTensor>& named) {
 
 ModelInput slice(const ModelInput& input, std::int64_t begin, std::int64_t end) {
   const auto cut = [&](const at::Tensor& tensor) { return tensor.defined() ? tensor.slice(0, begin, end) : tensor; };
-  return {cut(input.pixels), cut(input.input_ids), cut(input.attention_mask)};
+  return {cut(input.pixels), cut(input.input_ids), cut(input.attention_mask), cut(input.has_image),
+          cut(input.has_text)};
 }
 
 /// Rows [begin, end) of this rank's part.
@@ -89,14 +121,30 @@ Trainer::Trainer(const TrainerParts& parts, const TrainerSpec& spec, TrainerHook
       spec_(spec),
       hooks_(std::move(hooks)),
       sampler_(parts.train.size(), spec.batch_size, parts.world.size(), parts.world.rank()),
-      optimizer_(parameters_of(parts.model, parts.objective), spec.optimizer),
-      loss_sums_(at::zeros({static_cast<std::int64_t>(parts.objective.term_names().size())},
-                           at::TensorOptions(at::kDouble).device(parts.world.device()))) {
-  if (spec_.micro_batch_size > 0 && parts_.objective.relational()) {
+      optimizer_(parameters_of(parts), spec.optimizer, joint_parameters(parts).size(),
+                 spec.joint_teacher_lr / spec.peak_lr),
+      batch_ranks_(std::make_unique<WorldRanks>(parts.world)),
+      route_names_(parts.model.route_names()) {
+  loss_sums_ = at::zeros({static_cast<std::int64_t>(sum_names().size())},
+                         at::TensorOptions(at::kDouble).device(parts.world.device()));
+  if (spec_.micro_batch_size > 0 && parts_.objective.relational() && parts_.joint_teacher != nullptr) {
     throw UsageError(
-        "training.micro_batch_size: the loss compares samples with one another and so needs the whole batch at once; "
-        "set it to 0");
+        "training.micro_batch_size: expected 0 with mode joint and a loss that compares samples with one another");
   }
+}
+
+/// What the elements of loss_sums_ are, as the metrics call them.
+std::vector<std::string> Trainer::sum_names() const {
+  std::vector<std::string> names;
+  const auto add_terms = [&](const Objective& objective, const std::string& prefix) {
+    for (const auto& term : objective.term_names())
+      names.push_back(term == "total" ? prefix + "train_loss" : prefix + "loss_" + term);
+  };
+  add_terms(parts_.objective, "");
+  for (const auto& route : route_names_) names.push_back("route_" + route);
+  if (parts_.model.has_energy()) names.emplace_back("expected_energy");
+  if (parts_.joint_objective != nullptr) add_terms(*parts_.joint_objective, "teacher_");
+  return names;
 }
 
 Trainer::~Trainer() = default;
@@ -111,7 +159,7 @@ ScheduleConfig Trainer::schedule() const {
 
 TrainOutcome Trainer::run() {
   // After resume(): the broadcast of the initial parameters inside is then a check, not a change.
-  sync_.emplace(parts_.world, values(parameters_of(parts_.model, parts_.objective)));
+  sync_.emplace(parts_.world, values(parameters_of(parts_)));
   while (epoch_ < spec_.epochs) {
     train_epoch();
     finish_epoch();
@@ -123,10 +171,15 @@ TrainOutcome Trainer::run() {
 void Trainer::train_epoch() {
   parts_.model.train();
   parts_.objective.train();
+  if (parts_.joint_teacher != nullptr) parts_.joint_teacher->train();
   auto options = parts_.assembler;
   options.pin_memory = parts_.world.device().is_cuda();
   BatchLoader loader(BatchAssembler(parts_.train, options),
-                     epoch_plans(sampler_, parts_.world.size(), spec_.seed, epoch_, step_in_epoch_),
+                     epoch_plans(sampler_, {.world = parts_.world.size(),
+                                            .seed = spec_.seed,
+                                            .epoch = epoch_,
+                                            .start_step = step_in_epoch_,
+                                            .views = spec_.views}),
                      {.num_workers = spec_.num_workers});
   while (auto batch = loader.next()) {
     train_step(to_device(std::move(*batch), parts_.world.device()));
@@ -139,10 +192,11 @@ void Trainer::train_step(Batch batch) {
   sync_->begin_step();
   const auto global_count = batch.shares.global_count;
   const std::int64_t rows = batch.labels.at(0).size(0);
-  const std::int64_t part = spec_.micro_batch_size > 0 ? spec_.micro_batch_size : rows;
-  for (std::int64_t begin = 0; begin < rows; begin += part) {
-    const bool last = begin + part >= rows;
-    backward_part(part >= rows ? batch : slice(batch, begin, std::min(begin + part, rows)), last);
+  const std::int64_t part = spec_.micro_batch_size > 0 ? std::min(spec_.micro_batch_size, rows) : rows;
+  if (spec_.micro_batch_size > 0 && parts_.objective.relational()) {
+    two_passes(batch, part);
+  } else {
+    one_pass(batch, part);
   }
   last_lr_ = learning_rate(schedule(), step_);
   optimizer_.step(last_lr_);
@@ -159,31 +213,156 @@ void Trainer::train_step(Batch batch) {
   }
 }
 
-void Trainer::backward_part(const Batch& batch, bool last) {
-  const ModelInput& input = spec_.is_teacher ? batch.teacher : batch.student;
-  const nn::ForwardContext context{.training = true,
-                                   .seed = spec_.seed,
-                                   .step = static_cast<std::uint64_t>(step_),
-                                   .sample_keys = batch.sample_keys};
-  std::optional<TeacherOutputs> teacher = batch.teacher_outputs;
-  if (parts_.live_teacher != nullptr) teacher = teacher_outputs(batch);
-  ModelOutput output;
-  {
-    const AutocastGuard autocast(parts_.world.device().type(), spec_.precision);
-    output = parts_.model.forward(input, context);
+void Trainer::one_pass(const Batch& batch, std::int64_t part) {
+  const std::int64_t rows = batch.labels.at(0).size(0);
+  for (std::int64_t begin = 0; begin < rows; begin += part) {
+    const bool last = begin + part >= rows;
+    backward_part(part >= rows ? batch : slice(batch, begin, std::min(begin + part, rows)), last);
   }
+}
+
+nn::ForwardContext Trainer::context_of(const Batch& batch) const {
+  return {.training = true,
+          .seed = spec_.seed,
+          .step = static_cast<std::uint64_t>(step_),
+          .sample_keys = batch.sample_keys,
+          .ranks = uses_batch_ranks() ? batch_ranks_.get() : nullptr,
+          .only_filler = batch.rows.empty()};
+}
+
+ModelOutput Trainer::forward(const Batch& batch) const {
+  const AutocastGuard autocast(parts_.world.device().type(), spec_.precision);
+  return parts_.model.forward(spec_.is_teacher ? batch.teacher : batch.student, context_of(batch));
+}
+
+void Trainer::backward_part(const Batch& batch, bool last) {
+  auto teacher = teacher_outputs(batch);
+  at::Tensor teacher_loss;
+  if (parts_.joint_teacher != nullptr) teacher_loss = joint_teacher_loss(batch, teacher);
+  const ModelOutput output = forward(batch);
   auto value =
       parts_.objective.evaluate(output, teacher ? &*teacher : nullptr, batch.labels, batch.shares, parts_.world);
   if (last) sync_->begin_last_backward();
-  value.total_for_backward.backward();
-  loss_sums_.add_(value.terms.to(at::kDouble), static_cast<double>(batch.shares.global_count));
+  (teacher_loss.defined() ? value.total_for_backward + teacher_loss : value.total_for_backward).backward();
+  count_terms(value.terms, batch.shares);
+  count_routes(output, batch.shares);
 }
 
-TeacherOutputs Trainer::teacher_outputs(const Batch& batch) const {
+/// The tensors of a student's output that a loss may look at.
+struct Trainer::Pass {
+  static std::vector<at::Tensor*> tensors(ModelOutput& output) {
+    std::vector<at::Tensor*> all{&output.img_proj, &output.txt_proj, &output.energy};
+    for (auto& logits : output.logits) all.push_back(&logits);
+    return all;
+  }
+
+  /// The parts' rows as one output, detached.
+  static ModelOutput joined_outputs(std::vector<ModelOutput> outputs) {
+    ModelOutput all = outputs.front();
+    const auto targets = tensors(all);
+    for (std::size_t i = 0; i < targets.size(); ++i) {
+      if (!targets[i]->defined()) continue;
+      std::vector<at::Tensor> pieces;
+      for (auto& output : outputs) pieces.push_back(*tensors(output)[i]);
+      *targets[i] = at::cat(pieces).detach().requires_grad_(true);
+    }
+    return all;
+  }
+};
+
+/// A loss that compares samples needs all of them at once, though their activations don't fit: the outputs are computed
+/// without activations, the loss gives their gradients, and a second forward pass of each part, with the same keyed
+/// random numbers, takes them back to the parameters.
+void Trainer::two_passes(const Batch& batch, std::int64_t part) {
+  const std::int64_t rows = batch.labels.at(0).size(0);
+  std::vector<Batch> pieces;
+  for (std::int64_t begin = 0; begin < rows; begin += part)
+    pieces.push_back(slice(batch, begin, std::min(begin + part, rows)));
+  std::vector<ModelOutput> outputs;
+  std::vector<TeacherOutputs> teachers;
+  {
+    const at::NoGradGuard no_grad;
+    for (const auto& piece : pieces) outputs.push_back(forward(piece));
+  }
+  ModelOutput all = Pass::joined_outputs(std::move(outputs));
+  const auto teacher = teacher_outputs(batch);
+  Targets targets, leaves;
+  if (teacher) {
+    targets = parts_.objective.project(*teacher);
+    const auto leaf = [](const at::Tensor& x) { return x.defined() ? x.detach().requires_grad_(true) : x; };
+    leaves = {leaf(targets.img), leaf(targets.txt)};
+  }
+  const auto value =
+      parts_.objective.evaluate(all, teacher ? &*teacher : nullptr, leaves, batch.labels, batch.shares, parts_.world);
+  value.total_for_backward.backward();
+  count_terms(value.terms, batch.shares);
+
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    ModelOutput output = forward(pieces[i]);
+    std::vector<at::Tensor> roots, gradients;
+    const auto add = [&](const at::Tensor& root, const at::Tensor& gradient) {
+      if (!root.defined() || !root.requires_grad() || !gradient.defined()) return;
+      roots.push_back(root);
+      gradients.push_back(gradient);
+    };
+    const auto begin = static_cast<std::int64_t>(i) * part;
+    const auto of_output = Pass::tensors(output);
+    const auto of_all = Pass::tensors(all);
+    for (std::size_t k = 0; k < of_all.size(); ++k) {
+      const auto& gradient = of_all[k]->defined() ? of_all[k]->grad() : at::Tensor();
+      add(*of_output[k], gradient.defined() ? gradient.slice(0, begin, std::min(begin + part, rows)) : gradient);
+    }
+    if (i + 1 == pieces.size()) {
+      if (leaves.img.defined()) add(targets.img, leaves.img.grad());
+      if (leaves.txt.defined()) add(targets.txt, leaves.txt.grad());
+      sync_->begin_last_backward();
+    }
+    torch::autograd::backward(roots, gradients);
+    count_routes(output, batch.shares);
+  }
+}
+
+std::optional<TeacherOutputs> Trainer::teacher_outputs(const Batch& batch) const {
+  if (parts_.live_teachers.empty()) return batch.teacher_outputs;
   const at::NoGradGuard no_grad;
   const AutocastGuard autocast(parts_.world.device().type(), spec_.precision);
-  auto output = parts_.live_teacher->forward(batch.teacher, {});
-  return {output.img_raw, output.txt_raw, output.img_proj, output.txt_proj, std::move(output.logits)};
+  std::vector<TeacherOutputs> outputs;
+  for (auto* teacher : parts_.live_teachers) {
+    auto output = teacher->forward(batch.teacher, {});
+    outputs.push_back({output.img_raw, output.txt_raw, output.img_proj, output.txt_proj, std::move(output.logits)});
+  }
+  return joined(std::move(outputs));
+}
+
+/// The joint teacher's own loss; `outputs` is set to what it says, for the student, without gradient.
+at::Tensor Trainer::joint_teacher_loss(const Batch& batch, std::optional<TeacherOutputs>& outputs) {
+  auto context = context_of(batch);
+  context.seed ^= kJointTeacherSeed;
+  ModelOutput output;
+  {
+    const AutocastGuard autocast(parts_.world.device().type(), spec_.precision);
+    output = parts_.joint_teacher->forward(batch.teacher, context);
+  }
+  const auto value = parts_.joint_objective->evaluate(output, nullptr, batch.labels, batch.shares, parts_.world);
+  outputs = TeacherOutputs{
+      output.img_raw.detach(), output.txt_raw.detach(), output.img_proj.detach(), output.txt_proj.detach(), {}};
+  for (const auto& logits : output.logits) outputs->logits.push_back(logits.detach());
+  loss_sums_.narrow(0, loss_sums_.size(0) - value.terms.size(0), value.terms.size(0))
+      .add_(value.terms.to(at::kDouble), static_cast<double>(batch.shares.global_count));
+  return value.total_for_backward;
+}
+
+void Trainer::count_terms(const at::Tensor& terms, const BatchShares& shares) {
+  loss_sums_.narrow(0, 0, terms.size(0)).add_(terms.to(at::kDouble), static_cast<double>(shares.global_count));
+}
+
+void Trainer::count_routes(const ModelOutput& output, const BatchShares& shares) {
+  if (route_names_.empty() || shares.rows_of(parts_.world.rank()) == 0) return;
+  const auto routes = static_cast<std::int64_t>(route_names_.size());
+  const auto first = static_cast<std::int64_t>(parts_.objective.term_names().size());
+  loss_sums_.narrow(0, first, routes).add_(at::one_hot(output.route, routes).sum(0).to(at::kDouble));
+  if (output.energy.defined())
+    loss_sums_.narrow(0, first + routes, 1).add_(output.energy.detach().sum().to(at::kDouble));
 }
 
 at::Tensor Trainer::all_loss_sums() const {
@@ -193,11 +372,9 @@ at::Tensor Trainer::all_loss_sums() const {
 void Trainer::finish_epoch() {
   const at::Tensor means = all_loss_sums().sum(0) / static_cast<double>(parts_.train.size());
   EpochRecord record{.epoch = epoch_ + 1, .learning_rate = last_lr_, .losses = {}, .dev = {}};
-  const auto& names = parts_.objective.term_names();
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    const double mean = means[static_cast<std::int64_t>(i)].item<double>();
-    record.losses.emplace_back(i == 0 ? "train_loss" : "loss_" + names[i], mean);
-  }
+  const auto names = sum_names();
+  for (std::size_t i = 0; i < names.size(); ++i)
+    record.losses.emplace_back(names[i], means[static_cast<std::int64_t>(i)].item<double>());
   // Every rank sees the same means, so every rank throws.
   if (!std::isfinite(record.losses.front().second)) {
     throw CollectiveError(
@@ -229,6 +406,9 @@ void Trainer::finish_epoch() {
 std::vector<NamedTensor> Trainer::live_state() const {
   std::vector<NamedTensor> state;
   for (const auto& item : weights_of(parts_.model)) state.push_back({"model." + item.name, item.tensor});
+  if (parts_.joint_teacher != nullptr) {
+    for (const auto& item : weights_of(*parts_.joint_teacher)) state.push_back({"teacher." + item.name, item.tensor});
+  }
   for (const auto& item : parts_.objective.named_parameters())
     state.push_back({"objective." + item.key(), item.value().detach()});
   for (const auto& item : optimizer_.state()) state.push_back({"optimizer." + item.name, item.tensor});

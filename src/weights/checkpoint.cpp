@@ -1,48 +1,41 @@
 #include "mmkd/weights/checkpoint.h"
 
+#include <fmt/ranges.h>
+
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
+#include "mmkd/formats/torch_file.h"
 #include "mmkd/weights/tensors.h"
 
 namespace mmkd {
 namespace {
 
-constexpr const char* kSingle = "model.safetensors";
-constexpr const char* kIndex = "model.safetensors.index.json";
+/// What a folder may hold, the preferred first.
+constexpr const char* kInFolder[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+                                     "pytorch_model.bin.index.json"};
 
 bool is_index(const fs::path& file) { return file.extension() == ".json"; }
 
-bool is_pickle(const fs::path& file) {
+bool is_pickled(const fs::path& file) {
   const std::string extension = file.extension().string();
   return extension == ".bin" || extension == ".pth" || extension == ".pt" || extension == ".ckpt";
 }
 
-[[noreturn]] void refuse_pickle(const fs::path& file) {
-  const fs::path converted = file.parent_path() / kSingle;
-  throw Error(
-      "{}: PyTorch's pickled weights cannot be read yet; safetensors are needed. Convert once with Python: python3 -c "
-      "\"import torch, safetensors.torch as s; s.save_file({{k: v.contiguous().clone() for k, v in "
-      "torch.load('{}', map_location='cpu', weights_only=True).items()}}, '{}')\"",
-      file.string(), file.string(), converted.string());
-}
-
 /// The file or index that `path` stands for.
 fs::path resolve(const fs::path& path) {
-  if (!fs::exists(path)) throw Error("{}: no such weights (a .safetensors file or a folder with one)", path.string());
-  if (!fs::is_directory(path)) {
-    if (is_pickle(path)) refuse_pickle(path);
-    return path;
+  if (!fs::exists(path)) {
+    throw Error("{}: no such weights (a .safetensors, .bin or .pth file, or a folder with one, is needed)",
+                path.string());
   }
-  for (const char* name : {kSingle, kIndex}) {
+  if (!fs::is_directory(path)) return path;
+  for (const char* name : kInFolder) {
     if (fs::exists(path / name)) return path / name;
   }
-  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
-    if (fs::exists(path / name)) refuse_pickle(path / name);
-  }
-  throw Error("{}: holds no weights; {} or {} is needed", path.string(), kSingle, kIndex);
+  throw Error("{}: holds no weights; one of {} is needed", path.string(), fmt::join(kInFolder, ", "));
 }
 
 /// Tensor name -> file, from an index.
@@ -73,6 +66,61 @@ std::set<fs::path> shards_of(const std::map<std::string, fs::path>& weight_map) 
 
 }  // namespace
 
+class Checkpoint::File {
+ public:
+  virtual ~File() = default;
+  virtual std::vector<std::string> names() const = 0;
+  /// Throw Error if there is no such tensor.
+  virtual const std::vector<std::int64_t>& shape(const std::string& name) const = 0;
+  virtual DType dtype(const std::string& name) const = 0;
+  virtual at::Tensor tensor(const std::string& name) const = 0;
+  virtual std::map<std::string, std::string> metadata() const { return {}; }
+};
+
+class Checkpoint::Safetensors final : public Checkpoint::File {
+ public:
+  explicit Safetensors(const fs::path& path) : file_(std::make_shared<const SafetensorsFile>(path)) {}
+  std::vector<std::string> names() const override {
+    std::vector<std::string> names;
+    for (const auto& [name, entry] : file_->header().tensors) names.push_back(name);
+    return names;
+  }
+  const std::vector<std::int64_t>& shape(const std::string& name) const override { return file_->entry(name).shape; }
+  DType dtype(const std::string& name) const override { return file_->entry(name).dtype; }
+  at::Tensor tensor(const std::string& name) const override { return tensor_of(file_, name); }
+  std::map<std::string, std::string> metadata() const override { return file_->header().metadata; }
+
+ private:
+  std::shared_ptr<const SafetensorsFile> file_;
+};
+
+class Checkpoint::Pickled final : public Checkpoint::File {
+ public:
+  explicit Pickled(const fs::path& path) : file_(path), path_(path.string()) {}
+  std::vector<std::string> names() const override {
+    std::vector<std::string> names;
+    for (const auto& [name, tensor] : file_.tensors()) names.push_back(name);
+    return names;
+  }
+  const std::vector<std::int64_t>& shape(const std::string& name) const override { return find(name).shape; }
+  DType dtype(const std::string& name) const override { return find(name).dtype; }
+  at::Tensor tensor(const std::string& name) const override {
+    const auto bytes = file_.read(name);
+    const at::Tensor result = at::empty(shape(name), scalar_type(dtype(name)));
+    std::memcpy(result.mutable_data_ptr(), bytes.data(), bytes.size());
+    return result;
+  }
+
+ private:
+  const TorchTensor& find(const std::string& name) const {
+    const auto found = file_.tensors().find(name);
+    if (found == file_.tensors().end()) throw Error("{}: holds no tensor '{}'", path_, name);
+    return found->second;
+  }
+  TorchFile file_;
+  std::string path_;
+};
+
 Checkpoint Checkpoint::open(const fs::path& path) {
   Checkpoint checkpoint;
   checkpoint.path_ = resolve(path);
@@ -84,23 +132,29 @@ Checkpoint Checkpoint::open(const fs::path& path) {
   return checkpoint;
 }
 
+std::shared_ptr<const Checkpoint::File> Checkpoint::open_file(const fs::path& file) {
+  if (is_pickled(file)) return std::make_shared<const Pickled>(file);
+  return std::make_shared<const Safetensors>(file);
+}
+
 void Checkpoint::add_file(const fs::path& file) {
-  const auto opened = std::make_shared<const SafetensorsFile>(file);
-  for (const auto& [name, entry] : opened->header().tensors) tensors_.emplace(name, opened);
+  const auto opened = open_file(file);
+  for (const auto& name : opened->names()) tensors_.emplace(name, opened);
+  metadata_ = opened->metadata();
   files_.push_back(file);
 }
 
 void Checkpoint::add_shards(const fs::path& index) {
   const auto weight_map = read_index(index);
   files_.push_back(index);
-  std::map<fs::path, File> opened;
+  std::map<fs::path, std::shared_ptr<const File>> opened;
   for (const auto& shard : shards_of(weight_map)) {
-    opened[shard] = std::make_shared<const SafetensorsFile>(shard);
+    opened[shard] = open_file(shard);
     files_.push_back(shard);
   }
   for (const auto& [name, shard] : weight_map) {
     const auto& file = opened.at(shard);
-    file->entry(name);  // throws if the shard does not hold it
+    (void)file->dtype(name);  // throws if the shard does not hold it
     tensors_.emplace(name, file);
   }
 }
@@ -114,16 +168,14 @@ std::vector<std::string> Checkpoint::names() const {
 const Checkpoint::File& Checkpoint::file_of(const std::string& name) const {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) throw Error("{}: holds no tensor '{}'", path_.string(), name);
-  return found->second;
+  return *found->second;
 }
 
-const std::vector<std::int64_t>& Checkpoint::shape(const std::string& name) const {
-  return file_of(name)->entry(name).shape;
-}
+const std::vector<std::int64_t>& Checkpoint::shape(const std::string& name) const { return file_of(name).shape(name); }
 
-DType Checkpoint::dtype(const std::string& name) const { return file_of(name)->entry(name).dtype; }
+DType Checkpoint::dtype(const std::string& name) const { return file_of(name).dtype(name); }
 
-at::Tensor Checkpoint::tensor(const std::string& name) const { return tensor_of(file_of(name), name); }
+at::Tensor Checkpoint::tensor(const std::string& name) const { return file_of(name).tensor(name); }
 
 std::vector<fs::path> checkpoint_files(const fs::path& path) {
   const fs::path file = resolve(path);

@@ -19,7 +19,15 @@ void write_json(const fs::path& file, const nlohmann::ordered_json& json) {
 
 void write_weights(const fs::path& folder, std::span<const nn::WeightEntry> entries) {
   std::vector<NamedTensor> tensors;
-  for (const auto& entry : entries) tensors.push_back({entry.name, entry.view});
+  for (const auto& entry : entries) {
+    tensors.push_back({entry.name, entry.view});
+    // transformers looks for the counter of every batch norm, which nothing uses.
+    constexpr std::string_view kRunningMean = "running_mean";
+    if (entry.name.ends_with(kRunningMean)) {
+      const auto prefix = entry.name.substr(0, entry.name.size() - kRunningMean.size());
+      tensors.push_back({prefix + "num_batches_tracked", at::zeros({}, at::kLong)});
+    }
+  }
   save_tensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
 }
 

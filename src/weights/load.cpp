@@ -135,6 +135,7 @@ std::map<std::string, at::Tensor> load_model_weights(std::span<const nn::WeightE
   Problems problems;
   std::map<std::string, at::Tensor> rest;
   for (const auto& stored : checkpoint.names()) {
+    if (ends_with(stored, ".num_batches_tracked")) continue;  // a counter of batch norms, which nothing uses
     const std::string entry = known.contains(stored) ? stored : rename(aliases, stored);
     if (!known.contains(entry) && entry.rfind(kDistillation, 0) == 0) {
       rest.emplace(entry, checkpoint.tensor(stored).clone());

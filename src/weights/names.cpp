@@ -64,9 +64,9 @@ BackboneNames names_of(VisionFamily family) {
               {"pooler.", "classifier.", "cls_classifier.", "distillation_classifier.", "decoder.",
                "embeddings.mask_token"}};
     case VisionFamily::mobilevit:
-      return {"mobilevit.", {}, {"classifier."}};
+      return {"mobilevit.", {}, {"classifier."}, {".num_batches_tracked"}};
     case VisionFamily::mobilenet_v2:
-      return {"mobilenet_v2.", {}, {"classifier."}};
+      return {"mobilenet_v2.", {}, {"classifier."}, {".num_batches_tracked"}};
   }
   return {};
 }
@@ -89,6 +89,8 @@ BackboneNames names_of(TextFamily family) {
     case TextFamily::roberta:
       names.prefix = "roberta.";
       break;
+    case TextFamily::custom_text:
+      break;
   }
   return names;
 }
@@ -96,8 +98,10 @@ BackboneNames names_of(TextFamily family) {
 std::optional<std::string> entry_name(const BackboneNames& names, const std::string& checkpoint_name) {
   std::string name = checkpoint_name;
   if (starts_with(name, names.prefix)) name.erase(0, names.prefix.size());
-  const auto ignored = [&](const std::string& beginning) { return starts_with(name, beginning); };
-  if (std::any_of(names.ignored.begin(), names.ignored.end(), ignored)) return std::nullopt;
+  const auto begins = [&](const std::string& beginning) { return starts_with(name, beginning); };
+  const auto ends = [&](const std::string& ending) { return ends_with(name, ending); };
+  if (std::any_of(names.ignored.begin(), names.ignored.end(), begins)) return std::nullopt;
+  if (std::any_of(names.ignored_endings.begin(), names.ignored_endings.end(), ends)) return std::nullopt;
   name = rename(names.aliases, name);
   for (const auto& [legacy, current] :
        {std::pair{"LayerNorm.gamma", "LayerNorm.weight"}, {"LayerNorm.beta", "LayerNorm.bias"}}) {

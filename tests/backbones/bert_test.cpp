@@ -209,15 +209,78 @@ TEST(Bert, RefusesSizesThatCannotBe) {
   EXPECT_THROW(make_text_backbone(config), UsageError);
 }
 
-TEST(TextBackbone, FamiliesThatAreNotAvailableSaySo) {
-  for (const auto family : {TextFamily::mobilebert, TextFamily::roberta}) {
-    try {
-      make_text_backbone(small(family));
-      FAIL();
-    } catch (const UsageError& error) {
-      EXPECT_NE(std::string(error.what()).find("not available in this version"), std::string::npos);
+/// What a tower gives for row 0 of `ids`, with `padding` more columns of padding behind.
+at::Tensor feature_of(const TextBackbone& tower, const at::Tensor& ids, std::int64_t padding) {
+  const at::Tensor padded = at::constant_pad_nd(ids, {0, padding}, 0);
+  return tower.forward(padded, padded.ne(0), {});
+}
+
+TextConfig mobilebert() {
+  auto config = small(TextFamily::mobilebert);
+  config.mobilebert.embedding_size = 6;
+  config.mobilebert.intra_bottleneck_size = 6;
+  config.mobilebert.num_feedforward_networks = 2;
+  config.num_attention_heads = 2;
+  return config;
+}
+
+TEST(MobileBert, DependsOnThePaddingOnlyUntilItHasOneColumn) {
+  const auto tower = filled(mobilebert());
+  const at::Tensor ids = at::tensor({1, 5, 7, 2}, at::kLong).unsqueeze(0);
+  const at::Tensor one = feature_of(*tower, ids, 1);
+  EXPECT_TRUE(at::allclose(feature_of(*tower, ids, 4), one, 1e-5, 1e-6));
+  EXPECT_EQ(min_padding(mobilebert()), 1);
+  EXPECT_EQ(longest_text(mobilebert()), mobilebert().max_position_embeddings - 1);
+  EXPECT_EQ(min_padding(small()), 0);
+}
+
+TEST(MobileBert, NamesCoverEveryParameterOnceInEveryVariant) {
+  for (const bool bottleneck : {true, false}) {
+    for (const bool shared : {true, false}) {
+      auto config = mobilebert();
+      config.mobilebert.use_bottleneck = bottleneck;
+      config.mobilebert.use_bottleneck_attention = !shared;
+      config.mobilebert.key_query_shared_bottleneck = shared;
+      config.mobilebert.normalization_type = shared ? "no_norm" : "layer_norm";
+      if (!bottleneck) config.mobilebert.intra_bottleneck_size = config.hidden_size;
+      const auto tower = make_text_backbone(config);
+      expect_covers_parameters_once(*tower, tower->named_weights());
     }
   }
+}
+
+TEST(MobileBert, RefusesSizesThatCannotBe) {
+  auto config = mobilebert();
+  config.mobilebert.intra_bottleneck_size = 5;
+  EXPECT_THROW(make_text_backbone(config), UsageError);
+  config = mobilebert();
+  config.mobilebert.normalization_type = "batch_norm";
+  EXPECT_THROW(make_text_backbone(config), UsageError);
+}
+
+TEST(Roberta, CountsPositionsFromBehindThePaddingIndex) {
+  auto config = small(TextFamily::roberta);
+  config.pad_token_id = 1;
+  const auto tower = filled(config);
+  const at::Tensor ids = at::tensor({0, 5, 7, 2, 1, 1}, at::kLong).unsqueeze(0);
+  const at::Tensor mask = ids.ne(1);
+  EXPECT_TRUE(at::allclose(tower->forward(ids, mask, {}), tower->forward(ids.narrow(1, 0, 4), mask.narrow(1, 0, 4), {}),
+                           1e-5, 1e-6));
+  EXPECT_EQ(longest_text(config), config.max_position_embeddings - 2);
+  const at::Tensor long_ids = at::full({1, config.max_position_embeddings - 1}, 5, at::kLong);
+  EXPECT_THROW(tower->forward(long_ids, long_ids.ne(1), {}), Error);
+}
+
+TEST(CustomText, NormalisesBehindItsLastLayer) {
+  auto config = small(TextFamily::custom_text);
+  const auto tower = filled(config);
+  const auto counted = make_text_backbone(config);
+  expect_covers_parameters_once(*counted, counted->named_weights());
+  const at::Tensor ids = at::tensor({1, 5, 7, 2}, at::kLong).unsqueeze(0);
+  const at::Tensor feature = tower->forward(ids, ids.ne(0), {});
+  EXPECT_NEAR(feature.mean().item<double>(), 0, 1e-4);  // a fresh layer norm has scale 1 and shift 0
+  EXPECT_NEAR(feature.square().mean().item<double>(), 1, 1e-2);
+  EXPECT_TRUE(at::allclose(tower->forward_features(ids, ids.ne(0), {}).select(1, 0), feature, 1e-5, 1e-6));
 }
 
 }  // namespace

@@ -42,7 +42,8 @@ TEST(ConfigErrors, AreReportedAllAtOnceInTheOrderOfTheFile) {
           "c.yaml:14:19: training.teacher_epochs: expected an integer from 0 to 2147483647, found \"3.5\"",
           "c.yaml:15:3: teacher_epochs: duplicate key, found before at line 14",
           "c.yaml:16:9: fusion: expected a map of keys, found \"simple\"",
-          "c.yaml:17:1: lr: unknown key; expected one of artifacts, cache, data, device, evaluation, fusion, "
+          "c.yaml:17:1: lr: unknown key; expected one of artifacts, augment, cache, data, device, evaluation, "
+          "fusion, "
           "logging, loss, student, teacher, training, weights",
           "--set training.T=-1: training.T: expected a number above 0 or null, found \"-1\"",
           "--set evaluation.mcnemar=maybe: evaluation.mcnemar: expected true or false, found \"maybe\"",
@@ -97,9 +98,11 @@ TEST(ConfigErrors, PointAKeyInTheWrongSectionToTheRightOne) {
   EXPECT_EQ(
       problems(kMinimal + "data_root: x\nsaed: 3\nseed: 3\nvision: a\nlog_dir: x\n"),
       (Lines{
-          "c.yaml:4:1: data_root: unknown key; expected one of artifacts, cache, data, device, evaluation, fusion, "
+          "c.yaml:4:1: data_root: unknown key; expected one of artifacts, augment, cache, data, device, evaluation, "
+          "fusion, "
           "logging, loss, student, teacher, training, weights",
-          "c.yaml:5:1: saed: unknown key; expected one of artifacts, cache, data, device, evaluation, fusion, "
+          "c.yaml:5:1: saed: unknown key; expected one of artifacts, augment, cache, data, device, evaluation, "
+          "fusion, "
           "logging, loss, student, teacher, training, weights",
           "c.yaml:6:1: seed: unknown key; did you mean \"training.seed\"?",
           "c.yaml:7:1: vision: unknown key; did you mean \"student.vision\" or \"teacher.vision\"?",

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/config/config_testing.h"
+#include "tests/config/loss_term_of.h"
 
 namespace mmkd {
 namespace {
@@ -59,7 +60,7 @@ device: "cuda:4"
   EXPECT_EQ(config.training.teacher_lr, 1e-5);
   EXPECT_EQ(config.device, Device::cuda);
   EXPECT_EQ(notes.size(), 1U);
-  EXPECT_EQ(resolved_loss(config).T, 2);
+  EXPECT_EQ(term_of(config, LossTermType::kl).T, 2);
   EXPECT_EQ(artifacts_root(config), "logs/artifacts");
 }
 
@@ -83,12 +84,11 @@ loss: {type: combined, fusion_dim: 512}
 logging: {log_dir: logs/loss-explore/combined-hp}
 device: cuda
 )");
-  const auto constants = resolved_loss(config);
-  EXPECT_EQ(constants.alpha, 0.7);
-  EXPECT_EQ(constants.beta, 50);
-  EXPECT_EQ(constants.gamma, 5);
-  EXPECT_EQ(constants.T, 6);
-  EXPECT_EQ(constants.tau, 0.1);
+  EXPECT_EQ(term_of(config, LossTermType::kl).weight, 0.7);
+  EXPECT_EQ(term_of(config, LossTermType::mse).weight, 50);
+  EXPECT_EQ(term_of(config, LossTermType::crd).weight, 5);
+  EXPECT_EQ(term_of(config, LossTermType::kl).T, 6);
+  EXPECT_EQ(term_of(config, LossTermType::crd).tau, 0.1);
   EXPECT_EQ(config.training.seed, 42);
   EXPECT_TRUE(notes.empty());
 }

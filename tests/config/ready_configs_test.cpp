@@ -5,6 +5,7 @@
 
 #include "mmkd/base/files.h"
 #include "mmkd/config/load.h"
+#include "tests/config/loss_term_of.h"
 
 namespace mmkd {
 namespace {
@@ -42,9 +43,8 @@ TEST(ReadyConfigs, OfMedpixSmallHaveTheSizesOfTheComparison) {
   EXPECT_EQ(config.student.vision.image_size, 112);
   EXPECT_EQ(config.student.text.num_attention_heads, 2);
   EXPECT_EQ(config.teacher.fusion_layers, 1);
-  const auto constants = resolved_loss(config);
-  EXPECT_EQ(constants.gamma, 10);
-  EXPECT_EQ(constants.T, 4);
+  EXPECT_EQ(term_of(config, LossTermType::crd).weight, 10);
+  EXPECT_EQ(term_of(config, LossTermType::kl).T, 4);
   EXPECT_EQ(config.training.student_lr, 3e-4);
 }
 

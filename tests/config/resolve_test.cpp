@@ -1,6 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <map>
+#include <vector>
+
 #include "mmkd/config/config.h"
+#include "tests/config/loss_term_of.h"
 
 namespace mmkd {
 namespace {
@@ -69,23 +73,28 @@ TEST(ArtifactsRoot, IsTheConfiguredOneIfThereIsOne) {
   EXPECT_EQ(artifacts_root(config), "/big/artifacts");
 }
 
+std::vector<LossTermType> types_of(const std::vector<LossTerm>& terms) {
+  std::vector<LossTermType> types;
+  for (const auto& term : terms) types.push_back(term.type);
+  return types;
+}
+
 TEST(ResolvedLoss, TakesThePresetOfItsType) {
+  using enum LossTermType;
   Config config;
   config.loss.type = LossType::vanilla;
-  const auto vanilla = resolved_loss(config);
-  EXPECT_EQ(vanilla.alpha, 1);
-  EXPECT_EQ(vanilla.beta, 100);
-  EXPECT_EQ(vanilla.gamma, 0);
-  EXPECT_EQ(vanilla.T, 2);
-  EXPECT_EQ(vanilla.ce_weight, 1);
+  EXPECT_EQ(types_of(resolved_loss(config)), (std::vector{ce, kl, mse}));
+  EXPECT_EQ(term_of(config, ce).weight, 1);
+  EXPECT_EQ(term_of(config, kl).weight, 1);
+  EXPECT_EQ(term_of(config, kl).T, 2);
+  EXPECT_EQ(term_of(config, mse).weight, 100);
 
   config.loss.type = LossType::combined;
-  const auto combined = resolved_loss(config);
-  EXPECT_EQ(combined.alpha, 1);
-  EXPECT_EQ(combined.beta, 100);
-  EXPECT_EQ(combined.gamma, 10);
-  EXPECT_EQ(combined.T, 4);
-  EXPECT_EQ(combined.tau, 0.1);
+  EXPECT_EQ(types_of(resolved_loss(config)), (std::vector{ce, kl, mse, crd}));
+  EXPECT_EQ(term_of(config, kl).T, 4);
+  EXPECT_EQ(term_of(config, mse).weight, 100);
+  EXPECT_EQ(term_of(config, crd).weight, 10);
+  EXPECT_EQ(term_of(config, crd).tau, 0.1);
 }
 
 TEST(ResolvedLoss, PrefersTrainingThenLossThenThePreset) {
@@ -94,42 +103,62 @@ TEST(ResolvedLoss, PrefersTrainingThenLossThenThePreset) {
   config.loss.alpha = 2;
   config.loss.T = 3;
   config.training.T = 5;
-  const auto constants = resolved_loss(config);
-  EXPECT_EQ(constants.T, 5);
-  EXPECT_EQ(constants.alpha, 2);
-  EXPECT_EQ(constants.beta, 100);
+  EXPECT_EQ(term_of(config, LossTermType::kl).T, 5);
+  EXPECT_EQ(term_of(config, LossTermType::kl).weight, 2);
+  EXPECT_EQ(term_of(config, LossTermType::mse).weight, 100);
 }
 
 TEST(ResolvedLoss, OfVanillaHasNoContrastiveTermWhateverIsSet) {
   Config config;
   config.loss.type = LossType::vanilla;
   config.training.gamma = 10;
-  EXPECT_EQ(resolved_loss(config).gamma, 0);
+  EXPECT_EQ(resolved_loss(config).size(), 3U);
 }
 
-TEST(ResolvedLoss, OfRelationalTypesHasTheTaskLossAndNoKdTerms) {
-  for (const auto type : {LossType::crd, LossType::rkd, LossType::mmd}) {
+TEST(ResolvedLoss, OfRelationalTypesHasTheTaskLossBesideIt) {
+  using enum LossTermType;
+  const std::map<LossType, std::vector<LossTermType>> wanted{
+      {LossType::crd, {ce, crd}}, {LossType::rkd, {ce, rkd_distance, rkd_angle}}, {LossType::mmd, {ce, mmd}}};
+  for (const auto& [type, terms] : wanted) {
     Config config;
     config.loss.type = type;
     config.loss.ce_weight = 0.5;
     config.training.alpha = 3;
-    const auto constants = resolved_loss(config);
-    EXPECT_EQ(constants.ce_weight, 0.5);
-    EXPECT_EQ(constants.alpha, 0);
-    EXPECT_EQ(constants.beta, 0);
-    EXPECT_EQ(constants.tau, 0.1);
-    EXPECT_EQ(constants.rkd_distance_weight, 25);
-    EXPECT_EQ(constants.rkd_angle_weight, 50);
+    EXPECT_EQ(types_of(resolved_loss(config)), terms);
+    EXPECT_EQ(term_of(config, ce).weight, 0.5);
+    EXPECT_TRUE(distils(config));
   }
+  Config config;
+  config.loss.type = LossType::rkd;
+  EXPECT_EQ(term_of(config, rkd_distance).weight, 25);
+  EXPECT_EQ(term_of(config, rkd_angle).weight, 50);
 }
 
 TEST(ResolvedLoss, OfCeOnlyIsTheTaskLoss) {
   Config config;
   config.loss.type = LossType::ce_only;
   config.loss.ce_weight = 0.5;
-  const auto constants = resolved_loss(config);
-  EXPECT_EQ(constants.ce_weight, 1);
-  EXPECT_EQ(constants.alpha + constants.beta + constants.gamma, 0);
+  EXPECT_EQ(resolved_loss(config), std::vector{default_term(LossTermType::ce)});
+  EXPECT_FALSE(distils(config));
+}
+
+TEST(ResolvedLoss, LeavesOutTermsWithoutWeightButTheTaskLoss) {
+  Config config;
+  config.loss.type = LossType::vanilla;
+  config.training.beta = 0;
+  EXPECT_EQ(types_of(resolved_loss(config)), (std::vector{LossTermType::ce, LossTermType::kl}));
+  config.loss.type = LossType::crd;
+  config.loss.ce_weight = 0;
+  EXPECT_EQ(types_of(resolved_loss(config)), (std::vector{LossTermType::ce, LossTermType::crd}));
+}
+
+TEST(ResolvedLoss, IsTheListOfTermsWhereThereIsOne) {
+  Config config;
+  auto dkd = default_term(LossTermType::dkd);
+  dkd.weight = 2;
+  config.loss.terms = {default_term(LossTermType::ce), dkd};
+  EXPECT_EQ(resolved_loss(config), config.loss.terms);
+  EXPECT_EQ(dkd.beta, 8);
 }
 
 TEST(WithoutTeacher, IsCeOnlyWithNoEpochsAndNoWeights) {

@@ -61,15 +61,25 @@ TEST(Validate, AnInlineTextTowerHasAPositionForEveryToken) {
   EXPECT_EQ(problems(kSized, {"data.max_length=512"}), Lines{});
   EXPECT_EQ(problems(kSized, {"data.max_length=512", "student.text.family=roberta"}),
             (Lines{"--set data.max_length=512: data.max_length: expected max_position_embeddings to be at least "
-                   "data.max_length + 2, found 512 and 512"}));
+                   "data.max_length + 1, found 512 and 512"}));
 }
 
 TEST(Validate, InlineSizesAreOfFamiliesThatTheyDescribe) {
+  const auto found = problems(kSized, {"student.vision.family=mobilevit"});
+  ASSERT_EQ(found.size(), 3U);
+  EXPECT_NE(found[0].find("student.vision.hidden_size: has no meaning with family mobilevit, whose sizes are in "
+                          "student.vision.mobilevit"),
+            std::string::npos);
+  EXPECT_EQ(problems(kMinimal, {"student.vision={family: mobilevit, image_size: 64, mobilevit: {mlp_ratio: 3}}"}),
+            Lines{});
+  EXPECT_EQ(problems(kMinimal, {"student.vision={family: vit, mobilevit: {mlp_ratio: 3}}"}),
+            (Lines{"--set student.vision={family: vit, mobilevit: {mlp_ratio: 3}}: student.vision.mobilevit: has no "
+                   "meaning with family vit"}));
   EXPECT_EQ(
-      problems(kSized, {"student.vision.family=mobilevit"}),
-      (Lines{"--set student.vision.family=mobilevit: student.vision.family: expected vit or deit for an inline size, "
-             "found mobilevit; name a mobilevit tower"}));
-  EXPECT_EQ(problems(kSized, {"student.text.family=mobilebert"}).size(), 1U);
+      problems(kMinimal, {"student.vision={family: mobilevit, mobilevit: {hidden_sizes: [1, 2], output_stride: 7}}"})
+          .size(),
+      4U);  // the number of widths, two that the heads do not divide, and the stride
+  EXPECT_EQ(problems(kSized, {"student.text.family=mobilebert", "student.text.num_attention_heads=4"}), Lines{});
 }
 
 TEST(Validate, ATowerHasANameOrASize) {
@@ -83,8 +93,9 @@ TEST(Validate, ATowerHasANameOrASize) {
 TEST(Validate, ATeacherWithoutEpochsComesFromWeightsOrIsNotWanted) {
   EXPECT_EQ(
       problems(kMinimal, {"training.teacher_epochs=0"}),
-      (Lines{"--set training.teacher_epochs=0: training.teacher_epochs: expected at least 1 with loss.type vanilla, "
-             "found 0; for a ready teacher set teacher.weights, for no distillation loss.type: ce_only"}));
+      (Lines{"--set training.teacher_epochs=0: training.teacher_epochs: expected at least 1 with a loss that compares "
+             "with a teacher, found 0; for a ready teacher set teacher.weights or teacher.runs, for no distillation "
+             "loss.type: ce_only"}));
   EXPECT_EQ(problems(kMinimal, {"training.teacher_epochs=0", "loss.type=ce_only"}), Lines{});
   EXPECT_EQ(problems(kMinimal, {"training.teacher_epochs=0", "teacher.weights=t.safetensors"}), Lines{});
   EXPECT_EQ(problems(kMinimal, {"training.teacher_epochs=0", "loss.type=ce_only", "training.teacher_only=true"}),
@@ -111,13 +122,35 @@ TEST(Validate, AStudentHasEpochs) {
              "set training.teacher_only: true"}));
 }
 
-TEST(Validate, RelationalLossesSeeTheWholeBatch) {
-  EXPECT_EQ(problems(kMinimal, {"training.micro_batch_size=4"}), Lines{});
-  for (const auto* type : {"combined", "crd", "rkd", "mmd"})
-    EXPECT_EQ(
-        problems(kMinimal, {"training.micro_batch_size=4", std::string("loss.type=") + type}),
-        (Lines{std::string("--set training.micro_batch_size=4: training.micro_batch_size: expected 0 with loss.type ") +
-               type + ", which compares the samples of the whole batch, found 4"}));
+TEST(Validate, LossTermsStandInsteadOfAType) {
+  EXPECT_EQ(problems(kMinimal, {"loss.terms=[{ce: 1}, {dkd: {T: 4, alpha: 1, beta: 8}}]"}), Lines{});
+  EXPECT_EQ(problems(kMinimal, {"loss={type: rkd, terms: [{ce: 1}]}"}).size(), 1U);
+  EXPECT_EQ(problems(kMinimal, {"loss={terms: [{ce: 1}], tau: 0.2}"}).size(), 1U);
+  EXPECT_EQ(problems(kMinimal, {"loss.terms=[{cee: 1}]"}),
+            (Lines{"--set loss.terms=[{cee: 1}]: loss.terms[0].cee: unknown term; did you mean \"ce\"?"}));
+  EXPECT_EQ(
+      problems(kMinimal, {"loss.terms=[{kl: {tau: 1}}]"}),
+      (Lines{"--set loss.terms=[{kl: {tau: 1}}]: loss.terms[0].kl.tau: unknown constant; expected one of weight, T"}));
+  EXPECT_EQ(problems(kMinimal, {"loss.terms=[{kl: {T: 0}}]"}).size(), 1U);
+  EXPECT_EQ(problems(kMinimal, {"loss.terms=[{mmd: {bandwidth: wide}}]"}).size(), 1U);
+  EXPECT_EQ(problems(kMinimal, {"loss.terms=[kl]"}).size(), 1U);
+}
+
+TEST(Validate, JointTrainingHasOneTeacherThatIsTrained) {
+  EXPECT_EQ(problems(kMinimal, {"training.mode=joint"}), Lines{});
+  for (const char* other : {"loss.type=ce_only", "training.teacher_only=true", "teacher.seeds=[1, 2]"})
+    EXPECT_EQ(problems(kMinimal, {"training.mode=joint", other}).size(), 1U) << other;
+}
+
+TEST(Validate, TeachersOfRunsBringTheirTowers) {
+  const std::string yaml = "data: {root: d}\nstudent: {vision: a, text: b}\n";
+  EXPECT_EQ(problems(yaml, {"teacher.runs=[logs/a, logs/b]"}), Lines{});
+  EXPECT_EQ(problems(kMinimal, {"teacher.runs=[logs/a]"}).size(), 2U);  // vision and text
+}
+
+TEST(Validate, AugmentationsNeedViews) {
+  EXPECT_EQ(problems(kMinimal, {"augment.views=3", "augment.horizontal_flip=0.5"}), Lines{});
+  EXPECT_EQ(problems(kMinimal, {"augment.horizontal_flip=0.5"}).size(), 1U);
 }
 
 TEST(Validate, AMicroBatchIsNotLargerThanTheBatch) {

@@ -63,14 +63,48 @@ struct Student {
   }
 };
 
-ObjectiveSpec spec_of(LossType type) {
-  ObjectiveSpec spec{.type = type,
-                     .constants = {.alpha = 1, .beta = 10, .gamma = 2, .T = 3, .tau = 0.2},
-                     .teacher_img_width = kTeacherImg,
-                     .teacher_txt_width = kTeacherTxt,
-                     .student_width = kWidth};
-  spec.constants.ce_weight = 0.7;
-  return spec;
+LossTerm weighted(LossTermType type, double weight) {
+  LossTerm term = default_term(type);
+  term.weight = weight;
+  return term;
+}
+
+/// The losses by name: the presets with constants of their own, and newer terms.
+std::vector<LossTerm> terms_named(const std::string& name) {
+  using enum LossTermType;
+  LossTerm soft = weighted(kl, 1), contrast = weighted(crd, 2), fixed = weighted(mmd, 1);
+  soft.T = 3;
+  contrast.tau = 0.2;
+  fixed.bandwidth = MmdBandwidth::fixed;
+  const LossTerm task = weighted(ce, 0.7);
+  if (name == "ce_only") return {task};
+  if (name == "vanilla") return {task, soft, weighted(mse, 10)};
+  if (name == "combined") return {task, soft, weighted(mse, 10), contrast};
+  if (name == "crd") return {task, contrast};
+  if (name == "rkd") return {task, weighted(rkd_distance, 25), weighted(rkd_angle, 50)};
+  if (name == "mmd") return {task, weighted(mmd, 1)};
+  if (name == "mmd_fixed") return {task, fixed};
+  if (name == "dkd") return {task, weighted(dkd, 0.5)};
+  if (name == "dist") return {task, weighted(dist, 2)};
+  if (name == "everything") {
+    return {task,
+            soft,
+            weighted(mse, 1),
+            contrast,
+            weighted(rkd_distance, 1),
+            weighted(rkd_angle, 1),
+            weighted(mmd, 1),
+            weighted(dkd, 1),
+            weighted(dist, 1)};
+  }
+  throw std::runtime_error("no loss is called " + name);
+}
+
+ObjectiveSpec spec_of(const std::string& name) {
+  return {.terms = terms_named(name),
+          .teacher_img_width = kTeacherImg,
+          .teacher_txt_width = kTeacherTxt,
+          .student_width = kWidth};
 }
 
 struct Result {
@@ -79,7 +113,7 @@ struct Result {
 };
 
 /// What W ranks make of one global batch, each with its own copies of student and objective.
-Result run(LossType type, const Samples& samples, int world_size) {
+Result run(const ObjectiveSpec& spec, const Samples& samples, int world_size) {
   Result result;
   std::mutex mutex;
   testing::run_ranks(world_size, [&](const World& world) {
@@ -88,7 +122,7 @@ Result run(LossType type, const Samples& samples, int world_size) {
     // The filler of a rank without rows is the first sample, as the loader makes it.
     const auto local = count > 0 ? samples.rows(shares.begin_of(world.rank()), count) : samples.rows(0, 1);
     const Student student;
-    const Objective objective(spec_of(type), 3);
+    const Objective objective(spec, 3);
     const auto value = objective.evaluate(student(local.x), &local.teacher, local.labels, shares, world);
     value.total_for_backward.backward();
     auto parameters = student.weights;
@@ -110,14 +144,14 @@ double largest_difference(const at::Tensor& got, const at::Tensor& want) {
   return ((got - want).abs().max() / want.abs().max().clamp_min(1.0)).item<double>();
 }
 
-class ObjectiveOfType : public ::testing::TestWithParam<LossType> {};
+class ObjectiveOfType : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(ObjectiveOfType, GivesTheSameTermsAndGradientsForAnyNumberOfRanks) {
   for (const std::int64_t batch : {2, 7, 8}) {  // fewer rows than ranks, uneven shares, even shares
     const auto samples = make_samples(batch);
-    const auto alone = run(GetParam(), samples, 1);
+    const auto alone = run(spec_of(GetParam()), samples, 1);
     for (const int world : {2, 3, 4}) {
-      const auto spread = run(GetParam(), samples, world);
+      const auto spread = run(spec_of(GetParam()), samples, world);
       EXPECT_LT(largest_difference(spread.terms, alone.terms), 1e-5) << batch << " rows, " << world << " ranks";
       ASSERT_EQ(spread.gradients.size(), alone.gradients.size());
       for (std::size_t i = 0; i < alone.gradients.size(); ++i) {
@@ -129,21 +163,32 @@ TEST_P(ObjectiveOfType, GivesTheSameTermsAndGradientsForAnyNumberOfRanks) {
 }
 
 TEST_P(ObjectiveOfType, TotalIsTheWeightedSumOfItsTerms) {
-  const auto terms = run(GetParam(), make_samples(5), 1).terms;
-  const auto names = Objective(spec_of(GetParam()), 3).term_names();
-  const auto constants = spec_of(GetParam()).constants;
-  const std::map<std::string, double> weights{{"ce", constants.ce_weight},
-                                              {"kl", constants.alpha},
-                                              {"mse", constants.beta},
-                                              {"crd", GetParam() == LossType::combined ? constants.gamma : 1.0},
-                                              {"rkd_distance", constants.rkd_distance_weight},
-                                              {"rkd_angle", constants.rkd_angle_weight},
-                                              {"mmd", 1.0}};
-  ASSERT_EQ(terms.numel(), static_cast<std::int64_t>(names.size()));
+  const auto terms = run(spec_of(GetParam()), make_samples(5), 1).terms;
+  const auto spec = spec_of(GetParam());
+  ASSERT_EQ(terms.numel(), static_cast<std::int64_t>(spec.terms.size()) + 1);
   double total = 0;
-  for (std::size_t i = 1; i < names.size(); ++i)
-    total += weights.at(names[i]) * terms[static_cast<std::int64_t>(i)].item<double>();
+  for (std::size_t i = 0; i < spec.terms.size(); ++i)
+    total += spec.terms[i].weight * terms[static_cast<std::int64_t>(i) + 1].item<double>();
   EXPECT_NEAR(terms[0].item<double>(), total, 1e-5 * std::abs(total));
+}
+
+TEST_P(ObjectiveOfType, OfOneSampleIsFiniteWithFiniteGradients) {
+  const auto result = run(spec_of(GetParam()), make_samples(1), 1);
+  EXPECT_TRUE(result.terms.isfinite().all().item<bool>()) << result.terms;
+  for (const auto& gradient : result.gradients) EXPECT_TRUE(gradient.isfinite().all().item<bool>());
+}
+
+TEST_P(ObjectiveOfType, OfDuplicatesAndZeroRowsIsFiniteWithFiniteGradients) {
+  auto samples = make_samples(4);
+  samples.x[1].copy_(samples.x[0]);
+  samples.x[2].zero_();
+  for (auto* tensor : {&samples.teacher.img_raw, &samples.teacher.txt_raw}) {
+    (*tensor)[1].copy_((*tensor)[0]);
+    (*tensor)[2].zero_();
+  }
+  const auto result = run(spec_of(GetParam()), samples, 1);
+  EXPECT_TRUE(result.terms.isfinite().all().item<bool>()) << result.terms;
+  for (const auto& gradient : result.gradients) EXPECT_TRUE(gradient.isfinite().all().item<bool>());
 }
 
 TEST_P(ObjectiveOfType, EveryRegisteredParameterGetsAGradient) {
@@ -161,15 +206,76 @@ TEST_P(ObjectiveOfType, EveryRegisteredParameterGetsAGradient) {
   });
 }
 
-std::string type_name(const ::testing::TestParamInfo<LossType>& parameter) {
-  static const std::vector<std::string> names{"vanilla", "combined", "crd", "rkd", "mmd", "ce_only"};
-  return names.at(static_cast<std::size_t>(parameter.param));
-}
+std::string type_name(const ::testing::TestParamInfo<const char*>& parameter) { return parameter.param; }
 
 INSTANTIATE_TEST_SUITE_P(AllTypes, ObjectiveOfType,
-                         ::testing::Values(LossType::ce_only, LossType::vanilla, LossType::combined, LossType::crd,
-                                           LossType::rkd, LossType::mmd),
+                         ::testing::Values("ce_only", "vanilla", "combined", "crd", "rkd", "mmd", "mmd_fixed", "dkd",
+                                           "dist", "everything"),
                          type_name);
+
+TEST(Objective, OfOneModalityComparesThatOne) {
+  auto spec = spec_of("combined");
+  spec.modality = Modality::image;
+  spec.teacher_txt_width = 0;
+  const auto samples = make_samples(6);
+  testing::run_ranks(1, [&](const World& world) {
+    const Objective objective(spec, 3);
+    EXPECT_EQ(objective.named_weights().size(), 2U);
+    auto output = Student()(samples.x);
+    output.txt_proj = at::Tensor();
+    const auto one =
+        objective.evaluate(output, &samples.teacher, samples.labels, {.global_count = 6, .world = 1}, world);
+    EXPECT_TRUE(one.terms.isfinite().all().item<bool>());
+    const auto projected = objective.project(samples.teacher);
+    EXPECT_FALSE(projected.txt.defined());
+    const double mse = (output.img_proj - projected.img).square().mean().item<double>();
+    EXPECT_NEAR(one.terms[3].item<double>(), mse, 1e-5 * mse);
+  });
+}
+
+TEST(Objective, AddsTheEnergyPenaltyOfTheGlobalBatch) {
+  auto spec = spec_of("ce_only");
+  spec.energy = true;
+  const auto samples = make_samples(7);
+  const auto energies = at::linspace(5, 15, 7);  // mean 10: the penalty is 0.02
+  for (const int world_size : {1, 2, 3}) {
+    std::mutex mutex;
+    at::Tensor terms;
+    at::Tensor gradient = at::zeros({7});
+    testing::run_ranks(world_size, [&](const World& world) {
+      const BatchShares shares{.global_count = 7, .world = world.size()};
+      const auto begin = shares.begin_of(world.rank()), count = shares.rows_of(world.rank());
+      const auto local = samples.rows(begin, count);
+      const Objective objective(spec, 3);
+      EXPECT_TRUE(objective.relational());
+      EXPECT_FALSE(objective.needs_teacher());
+      auto output = Student()(local.x);
+      output.energy = energies.narrow(0, begin, count).clone().requires_grad_(true);
+      const auto value = objective.evaluate(output, nullptr, local.labels, shares, world);
+      value.total_for_backward.backward();
+      const std::scoped_lock lock(mutex);
+      terms = terms.defined() ? terms + value.terms : value.terms;
+      gradient.narrow(0, begin, count).copy_(output.energy.grad() / world.size());
+    });
+    EXPECT_NEAR(terms[2].item<double>(), 0.02, 1e-6) << world_size;
+    EXPECT_LT((gradient - 0.01 / 7).abs().max().item<double>(), 1e-8) << world_size;
+  }
+}
+
+TEST(Objective, FrozenProjectionsAreNotTrained) {
+  auto spec = spec_of("vanilla");
+  spec.projection = ProjectionMode::frozen;
+  const Objective objective(spec, 3);
+  for (const auto& parameter : objective.parameters()) EXPECT_FALSE(parameter.requires_grad());
+}
+
+TEST(Objective, NumbersTermsOfOneKind) {
+  auto spec = spec_of("vanilla");
+  auto second = default_term(LossTermType::kl);
+  second.T = 8;
+  spec.terms.push_back(second);
+  EXPECT_EQ(Objective(spec, 0).term_names(), (std::vector<std::string>{"total", "ce", "kl", "mse", "kl_2"}));
+}
 
 TEST(Objective, SumsTheBatchMeanOfCrossEntropyOverTheTasks) {
   testing::run_ranks(1, [](const World& world) {
@@ -188,7 +294,7 @@ TEST(Objective, MicroBatchesOfARowWiseLossAddUp) {
   const auto samples = make_samples(5);
   testing::run_ranks(1, [&](const World& world) {
     const BatchShares shares{.global_count = 5, .world = 1};
-    const Objective objective(spec_of(LossType::vanilla), 3);
+    const Objective objective(spec_of("vanilla"), 3);
     const auto evaluate = [&](const Student& student, std::int64_t begin, std::int64_t count) {
       const auto part = samples.rows(begin, count);
       const auto value = objective.evaluate(student(part.x), &part.teacher, part.labels, shares, world);
@@ -207,7 +313,7 @@ TEST(Objective, MicroBatchesOfARowWiseLossAddUp) {
 TEST(Objective, RefusesMicroBatchesOfARelationalLoss) {
   const auto samples = make_samples(5);
   testing::run_ranks(1, [&](const World& world) {
-    const Objective objective(spec_of(LossType::combined), 3);
+    const Objective objective(spec_of("combined"), 3);
     EXPECT_TRUE(objective.relational());
     const auto part = samples.rows(0, 2);
     EXPECT_THROW(
@@ -218,17 +324,17 @@ TEST(Objective, RefusesMicroBatchesOfARelationalLoss) {
 
 TEST(Objective, RegistersProjectionsOnlyWhereALossUsesThem) {
   const auto parameters = [](ObjectiveSpec spec) { return Objective(spec, 0).parameters().size(); };
-  EXPECT_EQ(parameters(spec_of(LossType::ce_only)), 0U);
-  EXPECT_EQ(parameters(spec_of(LossType::rkd)), 0U);
-  EXPECT_EQ(parameters(spec_of(LossType::vanilla)), 4U);
-  auto logits_only = spec_of(LossType::vanilla);
-  logits_only.constants.beta = 0;
+  EXPECT_EQ(parameters(spec_of("ce_only")), 0U);
+  EXPECT_EQ(parameters(spec_of("rkd")), 0U);
+  EXPECT_EQ(parameters(spec_of("vanilla")), 4U);
+  auto logits_only = spec_of("vanilla");
+  logits_only.terms.pop_back();
   EXPECT_EQ(parameters(logits_only), 0U);
   EXPECT_EQ(Objective(logits_only, 0).term_names(), (std::vector<std::string>{"total", "ce", "kl"}));
 }
 
 TEST(Objective, InitialisesProjectionsFromTheSeedLikeALinearLayer) {
-  const auto weights = [](std::uint64_t seed) { return Objective(spec_of(LossType::mmd), seed).named_weights(); };
+  const auto weights = [](std::uint64_t seed) { return Objective(spec_of("mmd"), seed).named_weights(); };
   const auto first = weights(3), again = weights(3), other = weights(4);
   ASSERT_EQ(first.size(), 4U);
   EXPECT_EQ(first[0].name, "proj_img.weight");
@@ -249,7 +355,7 @@ TEST(Objective, GivesNoGradientToTheTeacher) {
   samples.teacher.img_raw.requires_grad_(true);
   samples.teacher.logits[0].requires_grad_(true);
   testing::run_ranks(1, [&](const World& world) {
-    const Objective objective(spec_of(LossType::combined), 3);
+    const Objective objective(spec_of("combined"), 3);
     const auto value = objective.evaluate(Student()(samples.x), &samples.teacher, samples.labels,
                                           {.global_count = 4, .world = 1}, world);
     value.total_for_backward.backward();
@@ -264,7 +370,7 @@ TEST(Objective, TakesTeacherFeaturesInHalfPrecision) {
   rounded.img_raw = rounded.img_raw.to(at::kHalf);
   samples.teacher.img_raw = rounded.img_raw.to(at::kFloat);
   testing::run_ranks(1, [&](const World& world) {
-    const Objective objective(spec_of(LossType::combined), 3);
+    const Objective objective(spec_of("combined"), 3);
     const BatchShares shares{.global_count = 4, .world = 1};
     const auto half = objective.evaluate(Student()(samples.x), &rounded, samples.labels, shares, world);
     const auto full = objective.evaluate(Student()(samples.x), &samples.teacher, samples.labels, shares, world);
@@ -276,7 +382,7 @@ TEST(Objective, NamesWhatDoesNotFit) {
   const auto samples = make_samples(4);
   testing::run_ranks(1, [&](const World& world) {
     const BatchShares shares{.global_count = 4, .world = 1};
-    const Objective objective(spec_of(LossType::vanilla), 3);
+    const Objective objective(spec_of("vanilla"), 3);
     const auto output = Student()(samples.x);
     EXPECT_THROW(objective.evaluate(output, nullptr, samples.labels, shares, world), Error);
     EXPECT_THROW(objective.evaluate(output, &samples.teacher, std::vector{samples.labels[0]}, shares, world), Error);
@@ -286,7 +392,7 @@ TEST(Objective, NamesWhatDoesNotFit) {
     EXPECT_THROW(objective.evaluate(output, &samples.teacher, samples.labels, {.global_count = 4, .world = 2}, world),
                  Error);
   });
-  auto without_width = spec_of(LossType::vanilla);
+  auto without_width = spec_of("vanilla");
   without_width.teacher_txt_width = 0;
   EXPECT_THROW(Objective(without_width, 0), Error);
 }

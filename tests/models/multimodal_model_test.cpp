@@ -76,7 +76,8 @@ TEST(MultimodalModel, OutputsHaveTheirShapes) {
   ASSERT_EQ(output.logits.size(), 2U);
   EXPECT_EQ(output.logits[0].sizes(), (at::IntArrayRef{3, 2}));
   EXPECT_EQ(output.logits[1].sizes(), (at::IntArrayRef{3, 5}));
-  EXPECT_FALSE(output.aux_loss.defined());
+  EXPECT_FALSE(output.energy.defined());
+  EXPECT_FALSE(output.route.defined());
 }
 
 TEST(MultimodalModel, NamesCoverEveryParameterOnce) {
@@ -121,7 +122,9 @@ TEST(MultimodalModel, InitialWeightsDependOnTheSeedAlone) {
 
 TEST(MultimodalModel, EveryParameterTakesPart) {
   for (const auto pooling : {TextPooling::cls, TextPooling::mean}) {
-    for (const auto fusion : {FusionType::simple, FusionType::concat_mlp, FusionType::gated}) {
+    for (const auto fusion :
+         {FusionType::simple, FusionType::concat_mlp, FusionType::gated, FusionType::cross_attention, FusionType::film,
+          FusionType::transformer_concat, FusionType::gated_mlp}) {
       auto spec = small(0.1);
       spec.text_pooling = pooling;
       spec.fusion.type = fusion;
@@ -169,11 +172,46 @@ TEST(MultimodalModel, MeanPoolingLeavesPaddingOut) {
   spec.text_pooling = TextPooling::mean;
   const auto model = make_model(spec, 1);
   const ModelInput input = inputs();
-  const at::Tensor features = model->text().forward_features(input.input_ids, input.attention_mask, {});
+  const at::Tensor features = model->text()->forward_features(input.input_ids, input.attention_mask, {});
   const at::Tensor pooled = model->forward(input, {}).txt_raw;
   EXPECT_TRUE(at::allclose(pooled[0], features[0].mean(0), 1e-5, 1e-6));
   EXPECT_TRUE(at::allclose(pooled[1], features[1].narrow(0, 0, 3).mean(0), 1e-5, 1e-6));
   EXPECT_TRUE(at::allclose(pooled[2], features[2].narrow(0, 0, 2).mean(0), 1e-5, 1e-6));
+}
+
+TEST(MultimodalModel, AMissingModalityHasAZeroFeature) {
+  const auto model = make_model(small(), 1);
+  ModelInput input = inputs();
+  const ModelOutput whole = model->forward(input, {});
+  input.has_image = at::tensor({1, 0, 1}, at::kLong).to(at::kBool);
+  input.has_text = at::tensor({1, 1, 0}, at::kLong).to(at::kBool);
+  const ModelOutput output = model->forward(input, {});
+  EXPECT_TRUE(at::equal(output.img_proj[0], whole.img_proj[0]));
+  EXPECT_EQ(output.img_proj[1].abs().max().item<float>(), 0);
+  EXPECT_EQ(output.txt_proj[2].abs().max().item<float>(), 0);
+  EXPECT_TRUE(at::allclose(output.logits[0][0], whole.logits[0][0], 1e-5, 1e-6));
+  EXPECT_FALSE(at::allclose(output.logits[0][1], whole.logits[0][1]));
+}
+
+TEST(MultimodalModel, OfOneModalityHasThatTowerAndHeadsAlone) {
+  for (const auto modality : {Modality::image, Modality::text}) {
+    auto spec = small();
+    spec.modality = modality;
+    const auto model = make_model(spec, 1);
+    expect_covers_parameters_once(*model, model->named_weights());
+    for (const auto& entry : model->named_weights()) {
+      const bool of_image = entry.name.starts_with("vision.") || entry.name.starts_with("proj_vis.");
+      const bool of_text = entry.name.starts_with("text.") || entry.name.starts_with("proj_txt.");
+      EXPECT_TRUE(entry.name.starts_with("head_") || (modality == Modality::image ? of_image : of_text)) << entry.name;
+    }
+    ModelInput input = inputs();
+    (modality == Modality::image ? input.input_ids : input.pixels) = at::Tensor();
+    const auto again = make_model(spec, 1);
+    const ModelOutput output = again->forward(input, {});
+    EXPECT_EQ(output.img_proj.defined(), modality == Modality::image);
+    EXPECT_EQ(output.txt_raw.defined(), modality == Modality::text);
+    EXPECT_EQ(output.logits[1].sizes(), (at::IntArrayRef{3, 5}));
+  }
 }
 
 TEST(MultimodalModel, Bfloat16StaysCloseToFloat32) {
@@ -228,10 +266,15 @@ TEST(MakeModelSpec, TakesTheModelsDropoutWhereTheFusionHasNone) {
   EXPECT_EQ(spec.head_dropout, 0.25);
 }
 
-TEST(MakeModelSpec, SaysThatCustomTinyIsNotAvailable) {
+TEST(MakeModelSpec, OfTheCustomStudentHasAGateAndPlainHeads) {
   ModelConfig model;
   model.arch = StudentArch::custom_tiny;
-  EXPECT_THROW(make_model_spec(model, {}, {{"a", 2}}), UsageError);
+  model.dropout = 0.3;
+  FusionConfig fusion;
+  fusion.type = FusionType::simple;
+  const auto spec = make_model_spec(model, fusion, {{"a", 2}});
+  EXPECT_EQ(spec.fusion.type, FusionType::gated_mlp);
+  EXPECT_EQ(spec.head_dropout, 0);
 }
 
 }  // namespace

@@ -11,26 +11,32 @@ namespace {
 
 const std::vector<std::string> kTasks{"modality", "location"};
 
-LossType type_named(const std::string& name) {
-  if (name == "vanilla") return LossType::vanilla;
-  if (name == "combined") return LossType::combined;
-  if (name == "crd") return LossType::crd;
-  if (name == "rkd") return LossType::rkd;
-  if (name == "mmd") return LossType::mmd;
-  throw Error("loss type {} is none of vanilla, combined, crd, rkd, mmd", name);
+LossTerm weighted(LossTermType type, double weight) {
+  LossTerm term = default_term(type);
+  term.weight = weight;
+  return term;
 }
 
-LossConstants constants_of(const nlohmann::json& config) {
-  LossConstants constants;
-  constants.ce_weight = config.value("ce_weight", 1.0);
-  constants.alpha = config.value("alpha", 0.0);
-  constants.beta = config.value("beta", 0.0);
-  constants.gamma = config.value("gamma", 0.0);
-  constants.T = config.value("temperature", 1.0);
-  constants.tau = config.value("tau", 1.0);
-  constants.rkd_distance_weight = config.value("distance_weight", 0.0);
-  constants.rkd_angle_weight = config.value("angle_weight", 0.0);
-  return constants;
+/// The terms of the original's losses with the case's constants.
+std::vector<LossTerm> terms_of(const nlohmann::json& config) {
+  const std::string type = config.at("type");
+  LossTerm kl = weighted(LossTermType::kl, config.value("alpha", 0.0));
+  kl.T = config.value("temperature", 1.0);
+  LossTerm crd = weighted(LossTermType::crd, type == "combined" ? config.value("gamma", 0.0) : 1.0);
+  crd.tau = config.value("tau", 1.0);
+  LossTerm mmd = weighted(LossTermType::mmd, 1);
+  mmd.bandwidth = MmdBandwidth::fixed;
+  const LossTerm ce = weighted(LossTermType::ce, config.value("ce_weight", 1.0));
+  const LossTerm mse = weighted(LossTermType::mse, config.value("beta", 0.0));
+  if (type == "vanilla") return {ce, kl, mse};
+  if (type == "combined") return {ce, kl, mse, crd};
+  if (type == "crd") return {ce, crd};
+  if (type == "rkd") {
+    return {ce, weighted(LossTermType::rkd_distance, config.at("distance_weight")),
+            weighted(LossTermType::rkd_angle, config.at("angle_weight"))};
+  }
+  if (type == "mmd") return {ce, mmd};
+  throw Error("loss type {} is none of vanilla, combined, crd, rkd, mmd", type);
 }
 
 /// Inputs by name; those of the student collect gradients.
@@ -42,7 +48,13 @@ class Inputs {
     }
   }
   ModelOutput student() const {
-    return {{}, {}, tensors_.at("student.img_proj"), tensors_.at("student.txt_proj"), per_task("student.logits_"), {}};
+    return {.img_raw = {},
+            .txt_raw = {},
+            .img_proj = tensors_.at("student.img_proj"),
+            .txt_proj = tensors_.at("student.txt_proj"),
+            .logits = per_task("student.logits_"),
+            .energy = {},
+            .route = {}};
   }
   TeacherOutputs teacher() const {
     return {tensors_.at("teacher.img_raw"), tensors_.at("teacher.txt_raw"), {}, {}, per_task("teacher.logits_")};
@@ -85,8 +97,7 @@ Verdict check_loss(const Case& c) {
   const auto student = inputs.student();
   const auto teacher = inputs.teacher();
   const auto labels = inputs.labels();
-  const ObjectiveSpec spec{.type = type_named(c.config.at("type")),
-                           .constants = constants_of(c.config),
+  const ObjectiveSpec spec{.terms = terms_of(c.config),
                            .teacher_img_width = teacher.img_raw.size(1),
                            .teacher_txt_width = teacher.txt_raw.size(1),
                            .student_width = student.img_proj.size(1)};
@@ -99,9 +110,8 @@ Verdict check_loss(const Case& c) {
   value.total_for_backward.backward();
 
   auto got = terms_by_name(objective, value.terms);
-  if (spec.type == LossType::rkd) {
-    got["rkd"] = spec.constants.rkd_distance_weight * got.at("rkd_distance") +
-                 spec.constants.rkd_angle_weight * got.at("rkd_angle");
+  if (c.config.at("type") == "rkd") {
+    got["rkd"] = spec.terms[1].weight * got.at("rkd_distance") + spec.terms[2].weight * got.at("rkd_angle");
   }
   inputs.add_gradients(got);
   for (const auto& weight : objective.named_weights()) got["grad." + weight.name] = nn::gradient(weight);

@@ -10,9 +10,6 @@
 namespace mmkd::parity {
 
 Verdict check_text_backbone(const Case& c) {
-  const std::string architecture = c.config.at("architecture");
-  if (architecture != "BertModel" && architecture != "DistilBertModel")
-    return {Verdict::Status::not_built, architecture, 0};
   const auto folder = c.folder / "model";
   const auto config = text_config_from_hf(nlohmann::json::parse(read_file(folder / "config.json")), folder.string());
   const auto tower = make_text_backbone(config);

@@ -11,8 +11,6 @@
 namespace mmkd::parity {
 
 Verdict check_vision_backbone(const Case& c) {
-  const std::string architecture = c.config.at("architecture");
-  if (architecture != "ViTModel" && architecture != "DeiTModel") return {Verdict::Status::not_built, architecture, 0};
   const auto folder = c.folder / "model";
   const auto config = vision_config_from_hf(nlohmann::json::parse(read_file(folder / "config.json")), folder.string());
   const auto tower = make_vision_backbone(config);

@@ -139,7 +139,7 @@ TEST(BatchAssembler, NamesTheSampleWhoseSizeIsNotTheSpecs) {
 
 class RowNumbers final : public TeacherOutputSource {
  public:
-  TeacherOutputs rows(std::span<const std::int64_t> rows) const override {
+  TeacherOutputs rows(std::span<const std::int64_t> rows, std::span<const std::int64_t>) const override {
     TeacherOutputs outputs;
     outputs.img_raw = at::tensor(std::vector<std::int64_t>(rows.begin(), rows.end())).unsqueeze(1);
     return outputs;
@@ -171,9 +171,9 @@ TEST(EpochPlans, GiveEverySampleToOneRankOnceWhereverTheEpochIsCut) {
     std::multiset<std::int64_t> seen;
     for (std::int64_t rank = 0; rank < world; ++rank) {
       const Sampler sampler(23, 5, world, rank);
-      const auto plans = epoch_plans(sampler, world, 1, 2);
+      const auto plans = epoch_plans(sampler, {.world = world, .seed = 1, .epoch = 2});
       EXPECT_EQ(plans.size(), 5U);
-      const auto tail = epoch_plans(sampler, world, 1, 2, 3);
+      const auto tail = epoch_plans(sampler, {.world = world, .seed = 1, .epoch = 2, .start_step = 3});
       ASSERT_EQ(tail.size(), 2U);
       for (std::size_t i = 0; i < tail.size(); ++i) EXPECT_EQ(tail[i].rows, plans[3 + i].rows);
       for (const auto& plan : plans) {
@@ -188,8 +188,8 @@ TEST(EpochPlans, GiveEverySampleToOneRankOnceWhereverTheEpochIsCut) {
 
 TEST(EpochPlans, RefuseAStartBehindTheEnd) {
   const Sampler sampler(23, 5, 1, 0);
-  EXPECT_TRUE(epoch_plans(sampler, 1, 1, 0, 5).empty());
-  EXPECT_THROW(epoch_plans(sampler, 1, 1, 0, 6), Error);
+  EXPECT_TRUE(epoch_plans(sampler, {.seed = 1, .start_step = 5}).empty());
+  EXPECT_THROW(epoch_plans(sampler, {.seed = 1, .start_step = 6}), Error);
 }
 
 TEST(BlockPlans, KeepBlocksWholeForAnyNumberOfRanks) {

@@ -22,7 +22,7 @@ constexpr std::int64_t kSamples = 23;
 BatchAssembler assembler_of(const SampleSource& source) { return {source, {.teacher = {}, .student = large_spec()}}; }
 
 std::vector<BatchPlan> plans(std::int64_t start_step = 0) {
-  return epoch_plans(Sampler(kSamples, 4, 1, 0), 1, 5, 0, start_step);
+  return epoch_plans(Sampler(kSamples, 4, 1, 0), {.seed = 5, .start_step = start_step});
 }
 
 std::vector<Batch> drain(BatchLoader loader) {

@@ -90,8 +90,7 @@ TEST(HfConfigErrors, NameFileKeyAndValue) {
   EXPECT_TRUE(contains(vision_error({{"num_attention_heads", 5}}), "no multiple"));
   EXPECT_TRUE(contains(vision_error({{"layer_norm_eps", 0}}), "layer_norm_eps"));
   EXPECT_TRUE(contains(vision_error({{"qkv_bias", 1}}), "qkv_bias"));
-  EXPECT_TRUE(
-      contains(vision_error({{"model_type", "bert"}}), "expected vit or deit for a vision tower, found 'bert'"));
+  EXPECT_TRUE(contains(vision_error({{"model_type", "bert"}}), "mobilenet_v2 for a vision tower, found 'bert'"));
   EXPECT_TRUE(contains(message_of([] { vision_config_from_hf(json::array(), "x"); }), "JSON object"));
 }
 
@@ -106,7 +105,7 @@ TEST(HfConfigErrors, NameTextSettingsThatAreNotSupported) {
   EXPECT_TRUE(contains(text_error({{"is_decoder", true}}), "is_decoder"));
   EXPECT_TRUE(contains(text_error({{"hidden_dropout_prob", 1}}), "hidden_dropout_prob"));
   EXPECT_TRUE(contains(text_error({{"vocab_size", 5}, {"pad_token_id", 5}}), "pad_token_id 5 lies outside"));
-  EXPECT_TRUE(contains(text_error({{"model_type", "gpt2"}}), "expected bert or distilbert"));
+  EXPECT_TRUE(contains(text_error({{"model_type", "gpt2"}}), "mobilebert or roberta for a text tower, found 'gpt2'"));
 }
 
 TEST(ToHfJson, IsReadBackAsTheSameVisionConfig) {
@@ -135,13 +134,46 @@ TEST(ToHfJson, WritesFourTimesTheWidthWhereNoIntermediateSizeIsSet) {
   EXPECT_EQ(to_hf_json(text).at("intermediate_size"), 256);
 }
 
-TEST(ToHfJson, RefusesFamiliesThatItCannotExport) {
-  VisionConfig vision;
-  vision.family = VisionFamily::mobilevit;
-  EXPECT_TRUE(contains(message_of([&] { to_hf_json(vision); }), "mobilevit"));
+TEST(ToHfJson, OfEveryFamilyIsReadBackAsTheSameConfig) {
+  for (const auto family :
+       {VisionFamily::vit, VisionFamily::deit, VisionFamily::mobilevit, VisionFamily::mobilenet_v2}) {
+    VisionConfig vision;
+    vision.family = family;
+    vision.intermediate_size = 3072;
+    vision.mobilevit.hidden_sizes = {8, 12, 16};
+    vision.mobilevit.mlp_ratio = 3;
+    vision.mobilenet_v2.depth_multiplier = 0.35;
+    vision.mobilenet_v2.tf_padding = false;
+    const auto read = vision_config_from_hf(json::parse(to_hf_json(vision).dump()), "x");
+    EXPECT_EQ(read.family, family);
+    if (family == VisionFamily::mobilevit) {
+      EXPECT_EQ(read.mobilevit, vision.mobilevit);
+    }
+    if (family == VisionFamily::mobilenet_v2) {
+      EXPECT_EQ(read.mobilenet_v2, vision.mobilenet_v2);
+    }
+  }
+  for (const auto family : {TextFamily::bert, TextFamily::distilbert, TextFamily::mobilebert, TextFamily::roberta}) {
+    TextConfig text;
+    text.family = family;
+    text.vocab_size = 100;
+    text.intermediate_size = 512;
+    text.pad_token_id = 3;
+    text.mobilebert.embedding_size = 64;
+    text.mobilebert.normalization_type = "layer_norm";
+    const auto read = text_config_from_hf(json::parse(to_hf_json(text).dump()), "x");
+    EXPECT_EQ(read.family, family);
+    EXPECT_EQ(read.pad_token_id, 3);
+    if (family == TextFamily::mobilebert) {
+      EXPECT_EQ(read.mobilebert, text.mobilebert);
+    }
+  }
+}
+
+TEST(ToHfJson, RefusesATowerThatTransformersHasNoClassFor) {
   TextConfig text;
-  text.family = TextFamily::roberta;
-  EXPECT_TRUE(contains(message_of([&] { to_hf_json(text); }), "roberta"));
+  text.family = TextFamily::custom_text;
+  EXPECT_TRUE(contains(message_of([&] { to_hf_json(text); }), "custom_text"));
 }
 
 TEST(ToHfJson, OfAnImagePolicyIsReadBackAsTheSamePolicy) {

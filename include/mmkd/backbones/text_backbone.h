@@ -32,9 +32,17 @@ class TextBackbone : public torch::nn::Module {
 };
 
 /// A tower of the configured size, with uninitialised values: nn::initialize(named_weights()) or a checkpoint fills
-/// them. bert is BertModel, distilbert is DistilBertModel; neither has a pooler. The row of pad_token_id in the word
-/// embedding gets no gradient. Throws UsageError for sizes that cannot be built (vocab_size 0 among them) and for
-/// families that are not available.
+/// them. bert is BertModel, distilbert is DistilBertModel, mobilebert is MobileBertModel, roberta is RobertaModel; none
+/// has a pooler. custom_text is the original system's: pre-norm layers and a last layer norm on word and position
+/// embeddings. The row of pad_token_id in the word embedding gets no gradient. Throws UsageError for sizes that cannot
+/// be built (vocab_size 0 among them).
 std::shared_ptr<TextBackbone> make_text_backbone(const TextConfig& config);
+
+/// Columns of padding that a batch must have at least. MobileBERT's trigrams reach into the padding, so what it gives
+/// for a text would depend on the texts beside it otherwise.
+std::int64_t min_padding(const TextConfig& config);
+
+/// The longest text in tokens that the tower takes, required padding left out.
+std::int64_t longest_text(const TextConfig& config);
 
 }  // namespace mmkd

@@ -12,8 +12,8 @@ enum class Level { debug, info, warn, error };
 
 /// Until configure() is called messages go to stderr. `rank_tag` is put before each line ("" for none).
 void configure(Level console_level, std::string rank_tag);
-/// Also append every line to `file` (created with its folders); one per process.
-void add_file(const std::filesystem::path& file);
+/// Append every line to `file` too (created with its folders), instead of to the file before.
+void set_file(const std::filesystem::path& file);
 void write(Level level, std::string_view message);
 void flush();
 

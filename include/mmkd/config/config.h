@@ -23,7 +23,8 @@ enum class FusionType {
   modality_dropout,
   transformer_concat,
   energy_aware_adaptive,
-  shomr
+  shomr,
+  gated_mlp
 };
 enum class LossType { vanilla, combined, crd, rkd, mmd, ce_only };
 enum class Precision { fp32, bf16 };
@@ -33,7 +34,14 @@ enum class TeacherOutputsFrom { cached, live };
 enum class CacheFeatures { fp32, fp16 };
 enum class TextPooling { cls, mean };
 enum class VisionFamily { vit, deit, mobilevit, mobilenet_v2 };
-enum class TextFamily { bert, distilbert, mobilebert, roberta };
+enum class TextFamily { bert, distilbert, mobilebert, roberta, custom_text };
+enum class BatchNormMode { sync, frozen };
+enum class Modality { both, image, text };
+enum class TrainingMode { two_stage, joint };
+enum class Routing { straight_through, sampled };
+enum class ProjectionMode { trained, frozen };
+enum class MmdBandwidth { median, fixed };
+enum class LossTermType { ce, kl, mse, crd, rkd_distance, rkd_angle, mmd, dkd, dist };
 enum class StudentArch { zoo, custom_tiny };
 enum class Device { automatic, cpu, cuda };
 
@@ -83,6 +91,32 @@ struct TokenizerConfig {
   bool operator==(const TokenizerConfig&) const = default;
 };
 
+/// Sizes of a MobileViT tower (Mehta and Rastegari, 2021; transformers' MobileViTConfig).
+struct MobileVitConfig {
+  std::vector<std::int64_t> hidden_sizes{144, 192, 240};                       ///< of the three transformers
+  std::vector<std::int64_t> neck_hidden_sizes{16, 32, 64, 96, 128, 160, 640};  ///< channels of stem, layers and end
+  std::int64_t num_attention_heads = 4, patch_size = 2, conv_kernel_size = 3;
+  std::int64_t output_stride = 32;  ///< 8 and 16 dilate instead of shrinking further
+  double mlp_ratio = 2, expand_ratio = 4;
+  std::string hidden_act = "silu";
+  double layer_norm_eps = 1e-5;
+  bool qkv_bias = true;
+  double hidden_dropout = 0.1;  ///< in the transformers' layers
+  bool operator==(const MobileVitConfig&) const = default;
+};
+
+/// Sizes of a MobileNetV2 tower (Sandler et al., 2018; transformers' MobileNetV2Config).
+struct MobileNetV2Config {
+  double depth_multiplier = 1, expand_ratio = 6;
+  std::int64_t depth_divisible_by = 8, min_depth = 8;
+  std::int64_t output_stride = 32;  ///< 8 and 16 dilate instead of shrinking further
+  bool first_layer_is_expansion = true, finegrained_output = true;
+  bool tf_padding = true;  ///< odd rows and columns of padding go to the bottom and right
+  std::string hidden_act = "relu6";
+  double batch_norm_eps = 0.001;
+  bool operator==(const MobileNetV2Config&) const = default;
+};
+
 /// A vision tower: a name (friendly name, Hugging Face id or folder), or an inline size trained from scratch.
 struct VisionConfig {
   std::string name;  ///< empty when the size is given inline
@@ -95,8 +129,20 @@ struct VisionConfig {
   bool qkv_bias = true;
   double hidden_dropout = 0.0;  ///< after the embeddings and in every layer
   double initializer_range = 0.02;
+  MobileVitConfig mobilevit;                       ///< family mobilevit: instead of the sizes above but image_size
+  MobileNetV2Config mobilenet_v2;                  ///< family mobilenet_v2: likewise
+  BatchNormMode batch_norm = BatchNormMode::sync;  ///< conv nets: statistics of the global batch, or those of the start
   bool inline_size() const { return name.empty(); }
   bool operator==(const VisionConfig&) const = default;
+};
+
+/// What MobileBERT (Sun et al., 2020; transformers' MobileBertConfig) has beside BERT's sizes.
+struct MobileBertConfig {
+  std::int64_t embedding_size = 128, intra_bottleneck_size = 128, num_feedforward_networks = 4;
+  bool trigram_input = true, use_bottleneck = true, use_bottleneck_attention = false;
+  bool key_query_shared_bottleneck = true;
+  std::string normalization_type = "no_norm";  ///< or "layer_norm"
+  bool operator==(const MobileBertConfig&) const = default;
 };
 
 struct TextConfig {
@@ -111,6 +157,7 @@ struct TextConfig {
   double layer_norm_eps = 1e-12;
   double hidden_dropout = 0.1;  ///< after the embeddings and in every layer
   double initializer_range = 0.02;
+  MobileBertConfig mobilebert;  ///< family mobilebert
   bool inline_size() const { return name.empty(); }
   bool operator==(const TextConfig&) const = default;
 };
@@ -133,18 +180,23 @@ struct ModelConfig {
   std::int64_t fusion_dim = 512, fusion_heads = 8;
   double dropout = 0.1;  ///< of fusion and heads; the backbones have their own (hidden_dropout)
   TextPooling text_pooling = TextPooling::cls;
-  std::filesystem::path weights;  ///< initial weights of the whole model (.safetensors); empty: none
+  Modality modality = Modality::both;  ///< image, text: that tower alone, without fusion
+  std::filesystem::path weights;       ///< initial weights of the whole model (.safetensors, .pth); empty: none
+  std::vector<std::int64_t> seeds;     ///< teacher: one teacher for each; empty: one, of training.seed
+  std::vector<std::string> runs;       ///< teacher: log folders of finished runs whose teachers are taken
   StudentArch arch = StudentArch::zoo;
   CustomStudentConfig custom;
   bool operator==(const ModelConfig&) const = default;
 };
 
 struct TrainingConfig {
+  TrainingMode mode = TrainingMode::two_stage;
   std::int64_t teacher_epochs = 3, student_epochs = 5;
   double teacher_lr = 3e-4, student_lr = 3e-4;
   std::optional<double> alpha, beta, gamma, T;  ///< win over the loss preset's constants when set
   bool teacher_only = false;
   std::int64_t seed = 0;
+  std::vector<std::int64_t> seeds;  ///< one whole job for each; empty: one, of `seed`
   Precision precision = Precision::fp32;
   double weight_decay = 0.01;  ///< decoupled, on all parameters; 0 disables
   std::array<double, 2> betas{0.9, 0.999};
@@ -165,15 +217,43 @@ struct FusionConfig {
   std::optional<double> dropout;    ///< unset: the model's dropout
   double p_img = 0.3, p_txt = 0.3;  ///< modality_dropout: chance that a modality is dropped for a sample
   double temperature = 1.0;         ///< Gumbel-softmax of routed fusions
+  Routing routing = Routing::straight_through;
   bool operator==(const FusionConfig&) const = default;
 };
 
+/// One weighted term of a loss. Constants that the term does not have keep their defaults.
+struct LossTerm {
+  LossTermType type = LossTermType::ce;
+  double weight = 1;
+  double T = 1;                ///< kl, dkd, dist: temperature of the soft targets
+  double tau = 0.1;            ///< crd: temperature of the contrast
+  double alpha = 1, beta = 1;  ///< dkd: weights of target and non-target part; dist: beta inter-class
+  double gamma = 1;            ///< dist: intra-class
+  MmdBandwidth bandwidth = MmdBandwidth::median;  ///< mmd
+  bool operator==(const LossTerm&) const = default;
+};
+/// A term of that type with the constants of its paper, weight 1.
+LossTerm default_term(LossTermType type);
+
 struct LossConfig {
   LossType type = LossType::vanilla;
-  std::optional<std::int64_t> fusion_dim;            ///< must equal student.fusion_dim when given
-  std::optional<double> alpha, beta, gamma, T, tau;  ///< unset: the preset's
-  double ce_weight = 1.0;                            ///< crd, rkd, mmd
+  std::vector<LossTerm> terms;                          ///< instead of a type; empty: the type's
+  std::optional<std::int64_t> fusion_dim;               ///< must equal student.fusion_dim when given
+  std::optional<double> alpha, beta, gamma, T, tau;     ///< unset: the preset's
+  double ce_weight = 1.0;                               ///< crd, rkd, mmd
+  ProjectionMode projection = ProjectionMode::trained;  ///< of the teacher's features to the student's width
+  MmdBandwidth mmd_bandwidth = MmdBandwidth::median;
   bool operator==(const LossConfig&) const = default;
+};
+
+/// Random views of the training pictures, the same for teacher and student. A view is a pure function of (seed, sample,
+/// view number); epoch e sees view e mod views.
+struct AugmentConfig {
+  std::int64_t views = 0;                     ///< different views of each picture; 0: pictures are taken as they are
+  double min_scale = 1, max_ratio = 4.0 / 3;  ///< random_resized_crop: smallest share of the area (1: no crop), sides
+  double horizontal_flip = 0;                 ///< probability
+  double brightness = 0, contrast = 0, saturation = 0;  ///< color_jitter: factors in [1 - x, 1 + x]
+  bool operator==(const AugmentConfig&) const = default;
 };
 
 struct CacheConfig {
@@ -189,6 +269,8 @@ struct LoggingConfig {
 struct EvaluationConfig {
   bool save_teacher_metrics = true;
   bool mcnemar = false, mcnemar_exact = false, mcnemar_cc = false;
+  bool robustness = false;       ///< test once more with noise, missing and mismatched modalities
+  bool latency = true;           ///< time single samples through the trained models
   std::int64_t batch_size = 64;  ///< samples per forward over all ranks
   bool operator==(const EvaluationConfig&) const = default;
 };
@@ -209,6 +291,7 @@ struct Config {
   TrainingConfig training;
   FusionConfig fusion;
   LossConfig loss;
+  AugmentConfig augment;
   CacheConfig cache;
   LoggingConfig logging;
   EvaluationConfig evaluation;
@@ -219,19 +302,19 @@ struct Config {
   bool operator==(const Config&) const = default;
 };
 
-/// The constants of the configured loss: training.* first, then loss.*, then the preset of loss.type.
-struct LossConstants {
-  double alpha = 1, beta = 100, gamma = 0;  ///< weights of the KL, feature MSE and CRD terms; a term not in use has 0
-  double T = 2;                             ///< temperature of the soft targets
-  double tau = 0.1;                         ///< temperature of CRD
-  double ce_weight = 1;                     ///< weight of the task loss
-  double rkd_distance_weight = 25, rkd_angle_weight = 50;
-  bool operator==(const LossConstants&) const = default;
-};
-LossConstants resolved_loss(const Config& config);
+/// The terms of the student's loss: loss.terms, else those of loss.type with the constants of training.*, then loss.*,
+/// then its preset. Terms of weight 0 are left out, but for ce.
+std::vector<LossTerm> resolved_loss(const Config& config);
 
-/// No teacher takes part: loss.type ce_only with teacher_epochs 0 and no teacher.weights.
+/// Does the student's loss compare with a teacher?
+bool distils(const Config& config);
+
+/// No teacher takes part: a loss of ce alone with teacher_epochs 0, no teacher.weights and no teacher.runs.
 bool without_teacher(const Config& config);
+
+/// The towers of student.arch custom_tiny.
+VisionConfig custom_vision(const CustomStudentConfig& custom);
+TextConfig custom_text(const CustomStudentConfig& custom);
 
 /// Lower case, runs of anything but letters and digits become one `_`: "Body Location" -> "body_location".
 std::string slug(const std::string& label);

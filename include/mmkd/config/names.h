@@ -19,6 +19,13 @@ std::string_view to_string(TextPooling value);
 std::string_view to_string(VisionFamily value);
 std::string_view to_string(TextFamily value);
 std::string_view to_string(StudentArch value);
+std::string_view to_string(BatchNormMode value);
+std::string_view to_string(Modality value);
+std::string_view to_string(TrainingMode value);
+std::string_view to_string(Routing value);
+std::string_view to_string(ProjectionMode value);
+std::string_view to_string(MmdBandwidth value);
+std::string_view to_string(LossTermType value);
 std::string_view to_string(Device value);
 
 }  // namespace mmkd

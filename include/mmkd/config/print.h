@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "mmkd/config/config.h"
 #include "mmkd/config/load.h"
@@ -18,7 +19,8 @@ std::string config_show(const LoadedConfig& loaded);
 
 /// The whole configuration, nested like the YAML; a value that is not set is null.
 nlohmann::json to_json(const Config& config);
-nlohmann::json to_json(const LossConstants& constants);
+/// [{"kl": {"weight": 1, "T": 4}}, …]: every term with all of its constants.
+nlohmann::json to_json(const std::vector<LossTerm>& terms);
 
 /// The part of to_json(config) whose key paths are, or lie below, one of `keys` ("teacher", "training.seed"): what a
 /// stage key is made of. Throws std::invalid_argument for a path that names nothing, so that a misspelling cannot drop

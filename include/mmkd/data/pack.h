@@ -35,6 +35,9 @@ PackInputs resolve_pack_inputs(const Config& config);
 /// artifacts.root by size and time). Reads the data set's tables.
 StageInputs pack_stage_inputs(const Config& config);
 
+/// PackedInfo::input_keys of the packed data, before it is packed. Reads the data set's tables.
+std::array<std::string, 2> data_input_keys(const Config& config);
+
 /// Collective: every rank must call. Packs the data set unless the artifact is there already. Threads by
 /// data.num_workers; under several ranks shards are dealt to ranks; the bytes depend on neither.
 PackedInfo pack(const Config& config, const MpiSession& mpi);

@@ -46,6 +46,10 @@ struct PackedInfo {
   std::array<int, 2> token_stream_of{};    ///< [teacher, student] -> index
   std::array<ImagePolicy, 2> policies;     ///< [teacher, student]: how stored bytes become network input
   std::array<std::int64_t, 3> counts{};    ///< samples of train, dev, test
+  /// [teacher, student]: what stands for the data as that model sees it. The key is a function of the sources and
+  /// settings that decide it, the content of what was stored; the other model's pictures and tokens count in neither,
+  /// so that a teacher serves students with other ones.
+  std::array<std::string, 2> input_keys, input_contents;
 };
 
 /// Views into one record; valid as long as the PackedSplit lives.

@@ -13,7 +13,8 @@ namespace mmkd {
 
 /// What one row holds, in this order: img_raw, txt_raw, img_proj, txt_proj, then the logits of each task.
 struct TeacherCacheLayout {
-  std::int64_t rows = 0;     ///< samples of the train split (one view of each)
+  std::int64_t rows = 0;     ///< samples of the train split × views; row v · samples + i is view v of sample i
+  std::int64_t views = 1;    ///< augmented views of each picture; 1 also for pictures as they are
   std::int64_t img_raw = 0;  ///< widths
   std::int64_t txt_raw = 0;
   std::int64_t proj = 0;                         ///< of img_proj and of txt_proj

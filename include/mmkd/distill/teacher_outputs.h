@@ -13,4 +13,7 @@ struct TeacherOutputs {
   std::vector<at::Tensor> logits;  ///< [B, K_task] each, in the order of the tasks
 };
 
+/// What several teachers (at least one) say together: the mean of their logits, and the features of the first.
+TeacherOutputs joined(std::vector<TeacherOutputs> outputs);
+
 }  // namespace mmkd

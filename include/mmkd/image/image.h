@@ -43,6 +43,7 @@ struct ImagePolicy {
   std::array<double, 3> mean{0.5, 0.5, 0.5}, std{0.5, 0.5, 0.5};  ///< in the network's order of channels
   bool bgr = false;  ///< do_flip_channel_order: the network's order of channels is B, G, R
 
+  bool operator==(const ImagePolicy&) const = default;
   /// [height, width] of apply_policy()'s result; throws Error if it would depend on the input (no resize, or
   /// shortest_edge without crop).
   std::array<std::int64_t, 2> output_size() const;

@@ -30,7 +30,8 @@ struct ModelSpec {
   FusionSpec fusion;
   double head_dropout = 0.1;  ///< before each head; 0 disables
   TextPooling text_pooling = TextPooling::cls;
-  std::vector<TaskHead> tasks;  ///< at least one
+  Modality modality = Modality::both;  ///< image, text: that tower alone; heads on its projected feature, no fusion
+  std::vector<TaskHead> tasks;         ///< at least one
 };
 
 /// The spec of a configured model with resolved towers. fusion.dropout falls back to the model's.
@@ -46,6 +47,7 @@ struct ParameterCounts {
 
 /// Two towers, a projection of each to the fusion width D, a fusion, and a head per task (dropout, then linear):
 ///   img_proj = proj_vis(vision(pixels)), txt_proj = proj_txt(text(tokens)), logits = head(fusion(img_proj, txt_proj))
+/// The projected feature of a missing modality is 0.
 class MultimodalModel : public torch::nn::Module {
  public:
   /// With uninitialised values; make_model() gives a model that can be used.
@@ -61,11 +63,16 @@ class MultimodalModel : public torch::nn::Module {
   ParameterCounts parameter_counts() const;
 
   const ModelSpec& spec() const { return spec_; }
-  const VisionBackbone& vision() const { return *vision_; }
-  const TextBackbone& text() const { return *text_; }
+  /// Null in a model of the other modality alone.
+  const VisionBackbone* vision() const { return vision_.get(); }
+  const TextBackbone* text() const { return text_.get(); }
+  /// Names of the fusion's routes; empty without.
+  bool has_energy() const { return fusion_ && fusion_->has_energy(); }
+  std::vector<std::string> route_names() const { return fusion_ ? fusion_->route_names() : std::vector<std::string>{}; }
 
  private:
   at::Tensor text_features(const ModelInput& input, const nn::ForwardContext& context) const;
+  at::Tensor fused(ModelOutput& output, const nn::ForwardContext& context) const;
 
   ModelSpec spec_;
   std::shared_ptr<VisionBackbone> vision_;

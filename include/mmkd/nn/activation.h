@@ -5,7 +5,7 @@
 
 namespace mmkd::nn {
 
-enum class Activation { gelu_erf, gelu_tanh, relu };
+enum class Activation { gelu_erf, gelu_tanh, relu, relu6, silu };
 
 /// From the names that Hugging Face configurations use: `gelu` is the erf form, `gelu_new` and `gelu_pytorch_tanh` are
 /// the tanh form. Throws Error for others; `where` starts the message.

@@ -27,6 +27,8 @@ class SelfAttention : public torch::nn::Module {
 
   /// x [B, N, D]; mask [B, 1, 1, N] bool, true where a token may be attended to, or undefined: all may. -> [B, N, D]
   at::Tensor forward(const at::Tensor& x, const at::Tensor& mask) const;
+  /// Other tokens ask: queries [B, M, D], x [B, N, D] -> [B, M, D], all of x being attended to.
+  at::Tensor forward_queries(const at::Tensor& queries, const at::Tensor& x, const at::Tensor& mask) const;
   /// Row 0 of forward(): [B, 1, D]. Only the first token asks; all are attended to.
   at::Tensor forward_first(const at::Tensor& x, const at::Tensor& mask) const;
 

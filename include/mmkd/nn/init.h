@@ -19,6 +19,9 @@ struct Init {
   /// torch.nn.init.trunc_normal_ with its default bounds, which are absolute: ±2.
   static Init truncated_normal(double std) { return {.kind = Kind::normal, .scale = std, .limit = 2}; }
   static Init uniform(double bound) { return {.kind = Kind::uniform, .scale = bound}; }
+  /// kaiming_normal_(mode = "fan_out", nonlinearity = "relu") of a convolution's weight, as torchvision's conv nets
+  /// begin.
+  static Init kaiming_fan_out(std::int64_t fan_out);
   /// torch.nn.Linear's, for weight and bias alike: kaiming_uniform_(a = sqrt(5)) is uniform in ±1/sqrt(fan_in).
   static Init fan_in(std::int64_t inputs);
   /// torch.nn.init.xavier_uniform_ of a weight [outputs, inputs].

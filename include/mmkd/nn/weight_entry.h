@@ -21,9 +21,11 @@ struct WeightEntry {
   Init init = {};              ///< its values before training from scratch
 };
 
-/// Appends a whole parameter, or rows [first_row, first_row + rows) of one.
+/// Appends a whole parameter, or (add_rows) rows [first_row, first_row + rows) of one.
 void add_weight(std::vector<WeightEntry>& entries, const std::string& name, const at::Tensor& parameter,
                 const Init& init);
+/// Appends a buffer: saved, loaded and initialised like a parameter, but never trained.
+void add_buffer(std::vector<WeightEntry>& entries, const std::string& name, const at::Tensor& buffer, const Init& init);
 void add_rows(std::vector<WeightEntry>& entries, const std::string& name, const at::Tensor& parameter,
               std::int64_t first_row, std::int64_t rows, const Init& init);
 

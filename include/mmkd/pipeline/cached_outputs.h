@@ -1,6 +1,8 @@
 #pragma once
 #include <filesystem>
+#include <memory>
 #include <span>
+#include <vector>
 
 #include "mmkd/data/packed.h"
 #include "mmkd/data/teacher_cache.h"
@@ -8,15 +10,22 @@
 
 namespace mmkd {
 
-/// Rows of a finished teacher cache as batch tensors, checked against the samples that they belong to.
+/// One finished teacher cache and what it must hold.
+struct CacheFile {
+  std::filesystem::path file;
+  TeacherCacheLayout layout;
+};
+
+/// Rows of finished teacher caches as batch tensors, checked against the samples that they belong to. Of several
+/// teachers: joined().
 class CachedOutputs final : public TeacherOutputSource {
  public:
-  /// Throws Error unless the cache has exactly this layout. `train` gives the sample keys.
-  CachedOutputs(const std::filesystem::path& cache_file, const TeacherCacheLayout& layout, const PackedSplit& train);
-  TeacherOutputs rows(std::span<const std::int64_t> rows) const override;
+  /// Throws Error unless the caches have exactly these layouts. `train` gives the sample keys.
+  CachedOutputs(const std::vector<CacheFile>& caches, const PackedSplit& train);
+  TeacherOutputs rows(std::span<const std::int64_t> rows, std::span<const std::int64_t> views) const override;
 
  private:
-  TeacherCache cache_;
+  std::vector<TeacherCache> caches_;
   std::vector<std::uint64_t> keys_;
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <array>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,12 +11,15 @@
 #include "mmkd/data/packed.h"
 #include "mmkd/data/teacher_cache.h"
 #include "mmkd/dist/world.h"
+#include "mmkd/distill/objective.h"
+#include "mmkd/eval/evaluate.h"
 #include "mmkd/pipeline/model_source.h"
 #include "mmkd/pipeline/plan.h"
 #include "mmkd/pipeline/run.h"
 #include "mmkd/report/results.h"
 #include "mmkd/stages/stage.h"
 #include "mmkd/train/batch.h"
+#include "mmkd/train/trainer.h"
 
 namespace mmkd {
 
@@ -26,35 +30,57 @@ struct Job {
   const RunOptions& options;
   const World& world;
   PackedInfo packed;
-  std::array<InputSpec, 2> inputs;  ///< [teacher, student]
-  std::optional<ModelSource> teacher, student;
+  std::array<InputSpec, 2> inputs;    ///< [teacher, student]
+  std::vector<ModelSource> teachers;  ///< empty: none takes part
+  std::optional<ModelSource> student;
   JobPlan plan;
   StageStore store;
   std::vector<StageResults> stages;  ///< filled as stages finish
 };
 
+/// What a model reads.
+InputSpec input_of(const Job& job, const ModelSource& source);
+
 inline constexpr const char* kTeacherCacheFile = "teacher_outputs.h5";
-TeacherCacheLayout cache_layout(const Job& job);
+/// Of the cache of teacher number `teacher`.
+TeacherCacheLayout cache_layout(const Job& job, std::size_t teacher);
+
+// How a configuration trains and evaluates a model.
+TrainerSpec trainer_spec(const Config& config, const ModelSource& source);
+ObjectiveSpec objective_spec(const Job& job, const ModelSource& source);
+EvaluationOptions evaluation_options(const Config& config, Role role);
 
 /// The trained model of a finished stage (the student's is its best), on the device, in evaluation mode.
-std::shared_ptr<MultimodalModel> load_trained(const Job& job, Role role, const StageArtifact& artifact);
+std::shared_ptr<MultimodalModel> load_trained(const Job& job, const ModelSource& source, const StageArtifact& artifact);
+
+/// The finished stages of a job, as far as they are there.
+struct Finished {
+  StageArtifact data_teacher, data_student;  ///< the packed data as each model sees it
+  std::vector<StageArtifact> teachers, caches;
+  std::optional<StageArtifact> joint, student;
+};
 
 /// Collective. Is the stage's artifact there and sound? Rank 0 looks, every rank gets the answer.
 StageState stage_state(const Job& job, const StageInputs& inputs, const std::vector<StageArtifact>& parents);
 
-/// Collective, one after the other: each gives the finished stage, reused or built.
-StageArtifact teacher_stage(Job& job, const StageArtifact& pack);
-StageArtifact cache_stage(Job& job, const StageArtifact& pack, const StageArtifact& teacher);
-StageArtifact student_stage(Job& job, const StageArtifact& pack, const std::optional<StageArtifact>& teacher,
-                            const std::optional<StageArtifact>& cache);
-StageArtifact test_stage(Job& job, const StageArtifact& pack, const std::optional<StageArtifact>& teacher,
-                         const std::optional<StageArtifact>& student);
+// Collective: each builds one stage from those before it, which are finished.
+StageArtifact teacher_stage(Job& job, std::size_t number, const Finished& finished);
+StageArtifact cache_stage(Job& job, std::size_t number, const Finished& finished);
+StageArtifact student_stage(Job& job, const Finished& finished);
+StageArtifact joint_stage(Job& job, const Finished& finished);
+StageArtifact test_stage(Job& job, const Finished& finished);
+
+/// What the stages were made from, in the order of their inputs' parents, as far as `parents` names it.
+std::vector<StageArtifact> parents_of(const StageInputs& inputs, const Finished& finished);
+
+/// Collective. Rank 0 fills the stage's folder; every rank gets the artifact. Removes the stage's work folder.
+StageArtifact commit(const Job& job, const StageInputs& inputs, const Finished& finished,
+                     const std::function<void(const std::filesystem::path&)>& fill);
 
 /// Rank 0: the towers of the best student as Hugging Face folders, `<folder>/vision` and `<folder>/text`.
 void export_towers(const Job& job, const StageArtifact& student, const std::filesystem::path& folder);
 
 /// Rank 0: weights, metrics, results.json, … into logging.log_dir.
-void write_artifacts(const Job& job, const std::optional<StageArtifact>& teacher,
-                     const std::optional<StageArtifact>& student, const StageArtifact& test);
+void write_artifacts(const Job& job, const Finished& finished, const StageArtifact& test);
 
 }  // namespace mmkd

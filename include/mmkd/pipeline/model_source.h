@@ -17,6 +17,9 @@ namespace mmkd {
 /// A configured model: its size, and the files that its first weights come from.
 struct ModelSource {
   Role role = Role::teacher;
+  std::size_t number = 0;  ///< among several teachers
+  std::uint64_t seed = 0;
+  bool trained = true;  ///< false: a teacher that is taken as its weights make it
   ModelSpec spec;
   std::string vision_name, text_name;                        ///< as results.json names them
   std::filesystem::path vision_checkpoint, text_checkpoint;  ///< Hugging Face folders; empty: from scratch
@@ -26,14 +29,16 @@ struct ModelSource {
   struct Widths {
     std::int64_t vision = 0, text = 0;
   };
-  Widths widths() const { return {spec.vision.hidden_size, spec.text.hidden_size}; }
-  /// "<role>/<part>" and every weight file, for the stage key.
+  /// Of img_raw and txt_raw; 0 for a modality that the model does not read.
+  Widths widths() const;
+  /// "<role>/<part>/<file>" of every weight file, for the stage key.
   std::vector<std::pair<std::string, std::filesystem::path>> files() const;
 };
 
-/// Reads the towers' config.json where they come from folders. Throws UsageError for missing folders, and for a
-/// vocabulary that does not fit the packed tokens.
-ModelSource resolve_model(const Config& config, Role role, const PackedInfo& packed);
+/// Read the towers' config.json where they come from folders. Throw UsageError for missing folders, for a vocabulary
+/// that does not fit the packed tokens, and for texts longer than the tower takes.
+std::vector<ModelSource> resolve_teachers(const Config& config, const PackedInfo& packed);
+ModelSource resolve_student(const Config& config, const PackedInfo& packed);
 
 ParameterCounts count_parameters(const ModelSource& source);
 

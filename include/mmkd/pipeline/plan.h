@@ -1,6 +1,9 @@
 #pragma once
+#include <array>
+#include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "mmkd/config/config.h"
@@ -12,18 +15,28 @@ namespace mmkd {
 enum class Role { teacher, student };
 std::string_view name(Role role);
 
+/// What of the packed data decides the keys of the stages after it; known before the data is packed.
+struct DataKeys {
+  std::array<std::string, 2> inputs;  ///< [teacher, student]: PackedInfo::input_keys
+};
+
 /// The stages of one job, their keys, and what each is made of. Pure: nothing is built here.
 struct JobPlan {
-  StageInputs pack;                    ///< key of the packed data in use
-  std::optional<StageInputs> teacher;  ///< unset: no teacher (teacher_epochs 0 with ce_only)
-  std::optional<StageInputs> cache;    ///< unset: no distillation, or live teacher outputs
-  std::optional<StageInputs> student;  ///< unset: teacher_only
+  std::array<StageInputs, 2> data;     ///< the packed data as [teacher, student] sees it
+  std::vector<StageInputs> teachers;   ///< empty: none (ce_only with teacher_epochs 0), or mode joint
+  std::vector<StageInputs> caches;     ///< one for each teacher; empty: no distillation, or live teacher outputs
+  std::optional<StageInputs> joint;    ///< teacher and student in one loop
+  std::optional<StageInputs> student;  ///< unset: teacher_only, or mode joint
   StageInputs test;
 };
 
-/// `external`: name -> SHA-256 of the weight files that teacher and student start from ("teacher/vision", …).
-JobPlan make_plan(const Config& config, const PackedInfo& packed, const std::string& device_type,
+/// `external`: name -> SHA-256 of the weight files that the models start from ("teacher/vision/…", "teacher.1/…",
+/// "student/…").
+JobPlan make_plan(const Config& config, const DataKeys& data, const std::string& device_type,
                   const std::map<std::string, std::string>& external);
+
+/// "teacher", "teacher.1", …: how parents and external files of one of several teachers are called.
+std::string numbered(std::string_view name, std::size_t number);
 
 /// Does a run of this configuration compute the teacher's outputs beforehand?
 bool plans_cache(const Config& config);

@@ -35,6 +35,7 @@ struct RunResults {
   std::map<std::string, SplitScores> student, teacher;  ///< by split
   std::optional<ModelResults> student_model, teacher_model;
   nlohmann::ordered_json training, data, fusion, loss, studies;
+  nlohmann::ordered_json latency;  ///< of single samples, by model; null: not measured
   std::int64_t best_epoch = 0;
   std::uint64_t seed = 0;
   int world = 1, threads = 1;
@@ -47,5 +48,9 @@ void write_results(const std::filesystem::path& file, const RunResults& results)
 /// stage, key, reused, seconds
 void write_timings(const std::filesystem::path& file, const std::vector<StageResults>& stages);
 std::string utc_timestamp();
+
+/// Mean, sample standard deviation and values of every metric of several results.json that differ in their seed:
+/// {"seeds", "student": {"<split>_<task>_f1": {"mean", "std", "values"}, …}, "teacher": …}. Times are left out.
+nlohmann::ordered_json summarize_seeds(const std::vector<nlohmann::ordered_json>& results);
 
 }  // namespace mmkd

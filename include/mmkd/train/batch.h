@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "mmkd/config/config.h"
 #include "mmkd/data/packed.h"
 #include "mmkd/data/sampler.h"
 #include "mmkd/dist/world.h"
@@ -20,13 +21,22 @@ namespace mmkd {
 
 /// Which samples one rank processes in one step.
 struct BatchPlan {
-  std::vector<std::int64_t> rows;  ///< sample numbers; empty: this rank has no share of the step
-  BatchShares shares;              ///< division of the global batch over the ranks
+  std::vector<std::int64_t> rows;            ///< sample numbers; empty: this rank has no share of the step
+  BatchShares shares;                        ///< division of the global batch over the ranks
+  std::vector<std::int64_t> views = {};      ///< view of each row's picture; empty: pictures as they are
+  std::vector<std::int64_t> text_rows = {};  ///< sample whose text each row gets; empty: its own
 };
 
-/// The steps of a training epoch on one rank, from `start_step` (of the epoch) to its end. `world` is the sampler's.
-std::vector<BatchPlan> epoch_plans(const Sampler& sampler, std::int64_t world, std::uint64_t seed, std::int64_t epoch,
-                                   std::int64_t start_step = 0);
+/// An epoch on one rank.
+struct EpochSpec {
+  std::int64_t world = 1;  ///< the sampler's
+  std::uint64_t seed = 0;
+  std::int64_t epoch = 0;
+  std::int64_t start_step = 0;  ///< of the epoch
+  std::int64_t views = 0;       ///< augmented views of a picture: the epoch shows number `epoch % views`; 0: none
+};
+/// The steps of a training epoch, from `start_step` to its end.
+std::vector<BatchPlan> epoch_plans(const Sampler& sampler, const EpochSpec& epoch);
 
 /// A plain pass over `samples` samples, for evaluation and caches: blocks of `block_size` samples in their order, of
 /// which each rank takes a contiguous run (sizes differing by at most one block; some may get none). Blocks stay whole,
@@ -71,8 +81,8 @@ class PackedSource final : public SampleSource {
 class TeacherOutputSource {
  public:
   virtual ~TeacherOutputSource() = default;
-  /// One row for each of `rows`, in that order, on the CPU.
-  virtual TeacherOutputs rows(std::span<const std::int64_t> rows) const = 0;
+  /// One row for each of `rows`, in that order, on the CPU. `views`: the view of each row's picture; empty: as it is.
+  virtual TeacherOutputs rows(std::span<const std::int64_t> rows, std::span<const std::int64_t> views) const = 0;
 };
 
 /// How one model reads records.
@@ -82,6 +92,8 @@ struct InputSpec {
   ImagePolicy policy;  ///< rescaling, normalisation and channel order; resize and crop are done
   int token_stream = 0;
   std::int32_t pad_id = 0;
+  std::int64_t min_padding = 0;        ///< columns of padding that every batch has at least
+  Modality modality = Modality::both;  ///< what the model reads; tensors of the other modality are left undefined
 };
 
 /// [teacher, student]
@@ -95,6 +107,8 @@ struct AssemblerOptions {
   std::optional<InputSpec> teacher, student;             ///< unset: that model's input is left out of the batches
   const TeacherOutputSource* teacher_outputs = nullptr;  ///< borrowed; null: none
   bool pin_memory = false;                               ///< page-locked tensors for copies to a CUDA device
+  AugmentConfig augment;                                 ///< how the plans' views look
+  std::uint64_t seed = 0;                                ///< of the views
 };
 
 /// Makes batches: texts padded on the right to the longest of this rank's rows, pictures normalised. A rank without
@@ -111,8 +125,10 @@ class BatchAssembler {
     InputSpec spec;
     PixelTable table;
   };
-  at::Tensor pixels(const Tower& tower, std::span<const Record> records) const;
+  at::Tensor pixels(const Tower& tower, std::span<const Record> records, std::span<const std::int64_t> views) const;
   void add_tokens(const Tower& tower, std::span<const Record> records, ModelInput& input) const;
+  void add_inputs(Batch& batch, std::span<const Record> records, std::span<const Record> texts,
+                  std::span<const std::int64_t> views) const;
   std::vector<at::Tensor> labels(std::span<const Record> records) const;
   at::Tensor empty(at::IntArrayRef shape, at::ScalarType type) const;
 

@@ -2,7 +2,9 @@
 #include <ATen/ATen.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "mmkd/train/checkpoint.h"
@@ -21,8 +23,8 @@ struct AdamWOptions {
 class AdamW {
  public:
   /// Parameters: float32, on one device, named uniquely (names key the state in checkpoints), in the same order on
-  /// every rank. Throws Error otherwise.
-  AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options);
+  /// every rank. Throws Error otherwise. The first `scaled` of them learn at `scale` times the rate.
+  AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options, std::size_t scaled = 0, double scale = 1);
 
   /// One update from the parameters' gradients, which must all be there (Error names one that is not). Returns the
   /// global norm of the gradients before clipping ([], on their device), undefined without clipping. The gradients hold
@@ -42,9 +44,13 @@ class AdamW {
 
  private:
   std::vector<at::Tensor> gradients() const;
+  void update(std::size_t begin, std::size_t end, double learning_rate, const std::vector<at::Tensor>& grads,
+              const std::optional<at::Tensor>& divisor);
 
   std::vector<NamedTensor> parameters_;
   AdamWOptions options_;
+  std::size_t scaled_;
+  double scale_;
   std::vector<at::Tensor> exp_avg_, exp_avg_sq_;
   at::Tensor step_;  // [] float32 on the device, as the kernels take it; the same for all parameters
 };

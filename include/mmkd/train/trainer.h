@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "mmkd/dist/world.h"
 #include "mmkd/distill/objective.h"
 #include "mmkd/models/multimodal_model.h"
+#include "mmkd/nn/context.h"
 #include "mmkd/report/scores.h"
 #include "mmkd/train/batch.h"
 #include "mmkd/train/checkpoint.h"
@@ -33,6 +35,8 @@ struct TrainerSpec {
   double warmup_fraction = 0;
   Schedule schedule = Schedule::constant;
   AdamWOptions optimizer;
+  std::int64_t views = 0;       ///< augmented views of a picture that epochs show in turn; 0: none
+  double joint_teacher_lr = 0;  ///< peak rate of TrainerParts::joint_teacher
 };
 
 /// What a trainer works with; everything is borrowed and must outlive it.
@@ -41,8 +45,13 @@ struct TrainerParts {
   MultimodalModel& model;
   Objective& objective;
   const SampleSource& train;
-  AssemblerOptions assembler;                    ///< which inputs batches carry, cached teacher outputs
-  MultimodalModel* live_teacher = nullptr;       ///< computes teacher outputs in each step; null: cached ones, or none
+  AssemblerOptions assembler;  ///< which inputs batches carry, cached teacher outputs
+  std::vector<MultimodalModel*> live_teachers =
+      {};  ///< compute teacher outputs in each step; empty: cached ones, or none
+  /// A teacher that learns in the same loop, from its own objective; the student learns from what it says at that
+  /// moment.
+  MultimodalModel* joint_teacher = nullptr;
+  Objective* joint_objective = nullptr;
   const CheckpointStore* checkpoints = nullptr;  ///< null on ranks other than 0
 };
 
@@ -86,8 +95,18 @@ class Trainer {
  private:
   void train_epoch();
   void train_step(Batch batch);
+  struct Pass;
+  void one_pass(const Batch& batch, std::int64_t part);
+  void two_passes(const Batch& batch, std::int64_t part);
   void backward_part(const Batch& batch, bool last);
-  TeacherOutputs teacher_outputs(const Batch& batch) const;
+  ModelOutput forward(const Batch& batch) const;
+  nn::ForwardContext context_of(const Batch& batch) const;
+  std::optional<TeacherOutputs> teacher_outputs(const Batch& batch) const;
+  at::Tensor joint_teacher_loss(const Batch& batch, std::optional<TeacherOutputs>& outputs);
+  void count_terms(const at::Tensor& terms, const BatchShares& shares);
+  void count_routes(const ModelOutput& output, const BatchShares& shares);
+  std::vector<std::string> sum_names() const;
+  bool uses_batch_ranks() const { return parts_.world.size() > 1; }
   void finish_epoch();
   void save_checkpoint();
   void stop_if_asked();
@@ -107,7 +126,11 @@ class Trainer {
   std::int64_t step_ = 0;     // of the stage
   std::int64_t samples_ = 0;  // since this process began
   double last_lr_ = 0;
-  at::Tensor loss_sums_;  // [terms] float64: sum over the epoch's steps of G · this rank's contribution
+  std::unique_ptr<nn::BatchRanks> batch_ranks_;
+  std::vector<std::string> route_names_;
+  // [sums] float64, sums over the epoch's steps: of G · this rank's contribution to each term, then of samples by route
+  // and of their energy, then the joint teacher's terms.
+  at::Tensor loss_sums_;
   TrainOutcome outcome_;
 };
 

@@ -11,34 +11,41 @@
 
 namespace mmkd {
 
-/// The tensors of a checkpoint: one safetensors file, or shards listed by a `model.safetensors.index.json`.
+/// The tensors of a checkpoint: a safetensors file, a file of torch.save() (.bin, .pth, .pt), or shards of either that
+/// a `….index.json` lists.
 class Checkpoint {
  public:
-  /// `path`: a .safetensors file, an index, or a folder with model.safetensors or its index. Throws Error if there is
-  /// none (a PyTorch .bin or .pth is named, with how to convert it), if an index is malformed, names a file outside its
-  /// folder or a tensor that its file does not hold, and for unreadable safetensors files.
+  /// `path`: a file, an index, or a folder with, in this order, model.safetensors, its index, pytorch_model.bin, its
+  /// index. Throws Error if there is none, if an index is malformed, names a file outside its folder or a tensor that
+  /// its file does not hold, and for unreadable files. Pickles are parsed, never run.
   static Checkpoint open(const std::filesystem::path& path);
 
   /// Sorted.
   std::vector<std::string> names() const;
   const std::vector<std::int64_t>& shape(const std::string& name) const;
   DType dtype(const std::string& name) const;
-  /// On the CPU, as stored; lies in the mapped file, which it keeps alive.
+  /// On the CPU, as stored. From a safetensors file it lies in the mapping, which it keeps alive.
   at::Tensor tensor(const std::string& name) const;
   /// The file or index that was opened, for messages.
   const std::filesystem::path& path() const { return path_; }
   /// Every file that holds weights, and the index: what the content of the checkpoint is.
   const std::vector<std::filesystem::path>& files() const { return files_; }
+  /// Of a single safetensors file; empty otherwise.
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
  private:
-  using File = std::shared_ptr<const SafetensorsFile>;
+  class File;
+  class Safetensors;
+  class Pickled;
+  static std::shared_ptr<const File> open_file(const std::filesystem::path& file);
   void add_file(const std::filesystem::path& file);
   void add_shards(const std::filesystem::path& index);
   const File& file_of(const std::string& name) const;
 
   std::filesystem::path path_;
   std::vector<std::filesystem::path> files_;
-  std::map<std::string, File> tensors_;
+  std::map<std::string, std::shared_ptr<const File>> tensors_;
+  std::map<std::string, std::string> metadata_;
 };
 
 /// The files that Checkpoint::open(path) would read, without opening the weights (an index is read).

@@ -25,6 +25,7 @@ struct BackboneNames {
   std::string prefix;                ///< of checkpoints saved with a head on top: "bert."
   std::vector<Alias> aliases;        ///< other namings -> the names of the towers' weight entries
   std::vector<std::string> ignored;  ///< beginnings of names that a bare tower has no use for: heads, poolers
+  std::vector<std::string> ignored_endings = {};  ///< likewise: counters of batch norms
 };
 BackboneNames names_of(VisionFamily family);
 BackboneNames names_of(TextFamily family);

@@ -11,28 +11,13 @@ namespace {
 
 constexpr const char* kWhere = "text tower";
 
-void check(const TextConfig& config, const BertVariant& variant) {
-  if (config.vocab_size < 1)
-    throw UsageError("{}: vocab_size {}: the size of the tokenizer's vocabulary is needed", kWhere, config.vocab_size);
-  if (config.pad_token_id < 0 || config.pad_token_id >= config.vocab_size) {
-    throw UsageError("{}: pad_token_id {} lies outside the vocabulary of {}", kWhere, config.pad_token_id,
-                     config.vocab_size);
-  }
-  if (config.max_position_embeddings < 1) {
-    throw UsageError("{}: max_position_embeddings {} must be positive", kWhere, config.max_position_embeddings);
-  }
-  if (variant.token_types && config.type_vocab_size < 1) {
-    throw UsageError("{}: type_vocab_size {} must be positive", kWhere, config.type_vocab_size);
-  }
-}
-
 nn::TransformerSpec transformer_spec(const TextConfig& config, const BertVariant& variant) {
   return {.width = config.hidden_size,
           .layers = config.num_hidden_layers,
           .heads = config.num_attention_heads,
           .intermediate = config.intermediate_size > 0 ? config.intermediate_size : 4 * config.hidden_size,
           .activation = nn::activation_from_name(config.hidden_act, kWhere),
-          .norm = nn::NormPlacement::after,
+          .norm = variant.norm,
           .layer_norm_eps = config.layer_norm_eps,
           .qkv_bias = true,
           .attention_output_dropout = variant.drops_attention_output ? config.hidden_dropout : 0,
@@ -43,6 +28,35 @@ nn::TransformerSpec transformer_spec(const TextConfig& config, const BertVariant
 at::Tensor as_attention_mask(const at::Tensor& mask) { return mask.unsqueeze(1).unsqueeze(1); }  // [B, 1, 1, S]
 
 }  // namespace
+
+void check_text_config(const TextConfig& config, bool token_types) {
+  if (config.vocab_size < 1)
+    throw UsageError("{}: vocab_size {}: the size of the tokenizer's vocabulary is needed", kWhere, config.vocab_size);
+  if (config.pad_token_id < 0 || config.pad_token_id >= config.vocab_size) {
+    throw UsageError("{}: pad_token_id {} lies outside the vocabulary of {}", kWhere, config.pad_token_id,
+                     config.vocab_size);
+  }
+  if (longest_text(config) < 1) {
+    throw UsageError("{}: max_position_embeddings {} leaves no position for a token", kWhere,
+                     config.max_position_embeddings);
+  }
+  if (token_types && config.type_vocab_size < 1) {
+    throw UsageError("{}: type_vocab_size {} must be positive", kWhere, config.type_vocab_size);
+  }
+}
+
+void check_text_input(const at::Tensor& input_ids, const at::Tensor& attention_mask, std::int64_t longest) {
+  if (input_ids.dim() != 2 || attention_mask.sizes() != input_ids.sizes() ||
+      attention_mask.scalar_type() != at::kBool) {
+    throw Error("{}: input_ids [B, S] and a bool attention_mask of the same shape are expected, found [{}] and {} [{}]",
+                kWhere, fmt::join(input_ids.sizes(), ", "), c10::toString(attention_mask.scalar_type()),
+                fmt::join(attention_mask.sizes(), ", "));
+  }
+  if (input_ids.size(1) > longest) {
+    throw Error("{}: a text of {} tokens is longer than the {} positions of the tower; lower data.max_length", kWhere,
+                input_ids.size(1), longest);
+  }
+}
 
 BertVariant bert_variant() {
   return {.layers = "encoder.layer.",
@@ -74,8 +88,21 @@ BertVariant distilbert_variant() {
           .drops_attention_output = false};
 }
 
+BertVariant roberta_variant() {
+  auto variant = bert_variant();
+  variant.counts_from_padding = true;
+  return variant;
+}
+
+BertVariant custom_text_variant() {
+  auto variant = bert_variant();
+  variant.token_types = false;
+  variant.norm = nn::NormPlacement::before;
+  return variant;
+}
+
 Bert::Bert(const TextConfig& config, BertVariant variant) : config_(config), variant_(std::move(variant)) {
-  mmkd::check(config_, variant_);
+  check_text_config(config_, variant_.token_types);
   // First of all modules, so that sizes are checked before tensors are made of them.
   layers_ = register_module("layers", std::make_shared<nn::Transformer>(transformer_spec(config_, variant_), kWhere));
   const std::int64_t width = config_.hidden_size;
@@ -90,36 +117,36 @@ Bert::Bert(const TextConfig& config, BertVariant variant) : config_(config), var
   dropout_ = register_module("embedding_dropout", std::make_shared<nn::Dropout>(config_.hidden_dropout));
 }
 
-void Bert::check(const at::Tensor& input_ids, const at::Tensor& attention_mask) const {
-  if (input_ids.dim() != 2 || attention_mask.sizes() != input_ids.sizes() ||
-      attention_mask.scalar_type() != at::kBool) {
-    throw Error("{}: input_ids [B, S] and a bool attention_mask of the same shape are expected, found [{}] and {} [{}]",
-                kWhere, fmt::join(input_ids.sizes(), ", "), c10::toString(attention_mask.scalar_type()),
-                fmt::join(attention_mask.sizes(), ", "));
-  }
-  if (input_ids.size(1) > config_.max_position_embeddings) {
-    throw Error("{}: a text of {} tokens is longer than the {} positions of the tower; lower data.max_length", kWhere,
-                input_ids.size(1), config_.max_position_embeddings);
-  }
+/// Position embeddings, [S, D] or [B, S, D].
+at::Tensor Bert::positions(const at::Tensor& input_ids) const {
+  if (!variant_.counts_from_padding) return position_embeddings_.narrow(0, 0, input_ids.size(1));
+  const at::Tensor real = input_ids.ne(config_.pad_token_id).to(at::kLong);  // [B, S]
+  const at::Tensor numbers = real.cumsum(1) * real + config_.pad_token_id;
+  return at::embedding(position_embeddings_, numbers, config_.pad_token_id);
+}
+
+at::Tensor Bert::after_layers(const at::Tensor& x) const {
+  return variant_.norm == nn::NormPlacement::before ? norm_->forward(x) : x;
 }
 
 at::Tensor Bert::embed(const at::Tensor& input_ids, const nn::ForwardContext& context) const {
   at::Tensor x = at::embedding(word_embeddings_, input_ids, config_.pad_token_id);  // [B, S, D]
-  at::Tensor added = position_embeddings_.narrow(0, 0, input_ids.size(1));          // [S, D]
+  at::Tensor added = positions(input_ids);
   if (variant_.token_types) added = added + token_type_embeddings_.select(0, 0);
-  return dropout_->forward(norm_->forward(x + added), context);
+  x = x + added;
+  return dropout_->forward(variant_.norm == nn::NormPlacement::after ? norm_->forward(x) : x, context);
 }
 
 at::Tensor Bert::forward_features(const at::Tensor& input_ids, const at::Tensor& attention_mask,
                                   const nn::ForwardContext& context) const {
-  check(input_ids, attention_mask);
-  return layers_->forward(embed(input_ids, context), as_attention_mask(attention_mask), context);
+  check_text_input(input_ids, attention_mask, longest_text(config_));
+  return after_layers(layers_->forward(embed(input_ids, context), as_attention_mask(attention_mask), context));
 }
 
 at::Tensor Bert::forward(const at::Tensor& input_ids, const at::Tensor& attention_mask,
                          const nn::ForwardContext& context) const {
-  check(input_ids, attention_mask);
-  return layers_->forward_first(embed(input_ids, context), as_attention_mask(attention_mask), context);
+  check_text_input(input_ids, attention_mask, longest_text(config_));
+  return after_layers(layers_->forward_first(embed(input_ids, context), as_attention_mask(attention_mask), context));
 }
 
 void Bert::collect_weights(const std::string& prefix, std::vector<nn::WeightEntry>& entries) const {
@@ -131,7 +158,8 @@ void Bert::collect_weights(const std::string& prefix, std::vector<nn::WeightEntr
   add_weight(entries, at + "word_embeddings.weight", word_embeddings_, words);
   add_weight(entries, at + "position_embeddings.weight", position_embeddings_, normal);
   if (variant_.token_types) add_weight(entries, at + "token_type_embeddings.weight", token_type_embeddings_, normal);
-  norm_->collect_weights(at + "LayerNorm.", entries);
+  norm_->collect_weights(variant_.norm == nn::NormPlacement::after ? at + "LayerNorm." : prefix + "layernorm.",
+                         entries);
   layers_->collect_weights(prefix + variant_.layers, variant_.names,
                            nn::InitScheme::hugging_face(config_.initializer_range), entries);
 }

@@ -1,7 +1,7 @@
 #include "bert.h"
 #include "mmkd/backbones/text_backbone.h"
 #include "mmkd/base/error.h"
-#include "mmkd/config/names.h"
+#include "mobilebert.h"
 
 namespace mmkd {
 
@@ -17,13 +17,23 @@ std::shared_ptr<TextBackbone> make_text_backbone(const TextConfig& config) {
       return std::make_shared<Bert>(config, bert_variant());
     case TextFamily::distilbert:
       return std::make_shared<Bert>(config, distilbert_variant());
-    case TextFamily::mobilebert:
-      [[fallthrough]];
     case TextFamily::roberta:
-      break;
+      return std::make_shared<Bert>(config, roberta_variant());
+    case TextFamily::custom_text:
+      return std::make_shared<Bert>(config, custom_text_variant());
+    case TextFamily::mobilebert:
+      return std::make_shared<MobileBert>(config);
   }
-  throw UsageError("text tower: the family {} is not available in this version; choose bert or distilbert",
-                   to_string(config.family));
+  throw Error("text tower: family {} is none of the known", static_cast<int>(config.family));
+}
+
+std::int64_t min_padding(const TextConfig& config) {
+  return config.family == TextFamily::mobilebert && config.mobilebert.trigram_input ? 1 : 0;
+}
+
+std::int64_t longest_text(const TextConfig& config) {
+  const std::int64_t skipped = config.family == TextFamily::roberta ? config.pad_token_id + 1 : 0;
+  return config.max_position_embeddings - skipped - min_padding(config);
 }
 
 }  // namespace mmkd

@@ -1,6 +1,7 @@
 #include "mmkd/backbones/vision_backbone.h"
 #include "mmkd/base/error.h"
-#include "mmkd/config/names.h"
+#include "mobilenet_v2.h"
+#include "mobilevit.h"
 #include "vit.h"
 
 namespace mmkd {
@@ -18,12 +19,25 @@ std::shared_ptr<VisionBackbone> make_vision_backbone(const VisionConfig& config)
     case VisionFamily::deit:
       return std::make_shared<Vit>(config);
     case VisionFamily::mobilevit:
-      [[fallthrough]];
+      return std::make_shared<MobileVit>(config);
     case VisionFamily::mobilenet_v2:
-      break;
+      return std::make_shared<MobileNetV2>(config);
   }
-  throw UsageError("vision tower: the family {} is not available in this version; choose vit or deit",
-                   to_string(config.family));
+  throw Error("vision tower: family {} is none of the known", static_cast<int>(config.family));
+}
+
+std::int64_t feature_width(const VisionConfig& config) {
+  switch (config.family) {
+    case VisionFamily::vit:
+      [[fallthrough]];
+    case VisionFamily::deit:
+      return config.hidden_size;
+    case VisionFamily::mobilevit:
+      return config.mobilevit.neck_hidden_sizes.back();
+    case VisionFamily::mobilenet_v2:
+      return feature_width(config.mobilenet_v2);
+  }
+  throw Error("vision tower: family {} is none of the known", static_cast<int>(config.family));
 }
 
 }  // namespace mmkd
