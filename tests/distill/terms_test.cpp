@@ -101,6 +101,78 @@ TEST(SoftTargetKl, RejectsDifferentNumbersOfClasses) {
   EXPECT_THROW(soft_target_kl(at::zeros({2, 3}), at::zeros({2, 4}), 1.0), Error);
 }
 
+TEST(DecoupledKl, WithAlphaOneAndBetaTheTeachersDoubtIsTheSoftTargetKl) {
+  // KL = TCKD + (1 - p_target) · NCKD (Zhao et al., eq. 7), so with one row beta = 1 - p_target gives the plain one.
+  const auto student = random({1, 5}, 1), teacher = random({1, 5}, 2) * 2;
+  const auto label = at::tensor(std::vector<std::int64_t>{3});
+  const double T = 2, p = (teacher / T).softmax(1)[0][3].item<double>();
+  expect_near(decoupled_kl(student, teacher, label, T, 1, 1 - p), soft_target_kl(student, teacher, T), 1e-5);
+}
+
+TEST(DecoupledKl, OfTwoClassesHasNoSecondPart) {
+  const auto student = random({4, 2}, 1), teacher = random({4, 2}, 2);
+  const auto labels = at::tensor(std::vector<std::int64_t>{0, 1, 1, 0});
+  expect_near(decoupled_kl(student, teacher, labels, 4, 0, 8), at::zeros({4}), 1e-6);
+  expect_near(decoupled_kl(student, teacher, labels, 4, 1, 8), soft_target_kl(student, teacher, 4), 1e-5);
+}
+
+TEST(DecoupledKl, IsZeroForEqualLogitsAndFiniteWhereTheTeacherIsCertain) {
+  const auto labels = at::tensor(std::vector<std::int64_t>{0, 1});
+  const auto logits = random({2, 3}, 1);
+  expect_near(decoupled_kl(logits, logits, labels, 4, 1, 8), at::zeros({2}), 1e-6);
+  const auto certain = matrix({{1000, 0, 0}, {0, 1000, 0}});
+  EXPECT_TRUE(decoupled_kl(logits, certain, labels, 4, 1, 8).isfinite().all().item<bool>());
+  EXPECT_TRUE(gradient_at(certain, [&](const at::Tensor& x) { return decoupled_kl(x, logits, labels, 4, 1, 8); })
+                  .isfinite()
+                  .all()
+                  .item<bool>());
+}
+
+TEST(DecoupledKl, HasTheGradientOfItsValue) {
+  const auto teacher = random({4, 3}, 2);
+  const auto labels = at::tensor(std::vector<std::int64_t>{0, 2, 1, 0});
+  expect_gradient_fits_difference(random({4, 3}, 1),
+                                  [&](const at::Tensor& x) { return decoupled_kl(x, teacher, labels, 2, 1, 2); });
+}
+
+TEST(CorrelationDistance, IgnoresWhatKeepsTheCorrelation) {
+  // Two classes: every row (p, 1 - p) is perfectly correlated with any other that prefers the same class.
+  const auto student = matrix({{3, 0}, {0, 1}}), teacher = matrix({{1, 0}, {0, 5}});
+  EXPECT_NEAR(correlation_distance(student, teacher, 1, 1, 0).item<double>(), 0, 1e-5);
+  EXPECT_NEAR(correlation_distance(-student, teacher, 1, 1, 0).item<double>(), 2, 1e-5);
+}
+
+TEST(CorrelationDistance, IsThatOfTheFormula) {
+  const auto student = random({6, 4}, 1), teacher = random({6, 4}, 2);
+  const double T = 2;
+  const auto a = (student / T).softmax(1), b = (teacher / T).softmax(1);
+  const auto correlation = [](const at::Tensor& x, const at::Tensor& y) {
+    const auto u = x - x.mean(), v = y - y.mean();
+    return ((u * v).sum() / (u.norm() * v.norm())).item<double>();
+  };
+  double rows = 0, columns = 0;
+  for (std::int64_t i = 0; i < 6; ++i) rows += correlation(a[i], b[i]) / 6;
+  for (std::int64_t k = 0; k < 4; ++k) columns += correlation(a.select(1, k), b.select(1, k)) / 4;
+  EXPECT_NEAR(correlation_distance(student, teacher, T, 2, 3).item<double>(),
+              T * T * (2 * (1 - rows) + 3 * (1 - columns)), 1e-4);
+}
+
+TEST(CorrelationDistance, OfOneSampleOrEqualRowsIsFinite) {
+  for (const auto& logits : {random({1, 3}, 1), at::zeros({4, 3})}) {
+    EXPECT_TRUE(correlation_distance(logits, logits, 1, 1, 1).isfinite().item<bool>());
+    EXPECT_TRUE(gradient_at(logits, [&](const at::Tensor& x) { return correlation_distance(x, logits, 1, 1, 1); })
+                    .isfinite()
+                    .all()
+                    .item<bool>());
+  }
+}
+
+TEST(CorrelationDistance, HasTheGradientOfItsValue) {
+  const auto teacher = random({5, 3}, 2);
+  expect_gradient_fits_difference(random({5, 3}, 1),
+                                  [&](const at::Tensor& x) { return correlation_distance(x, teacher, 1, 1, 1); });
+}
+
 TEST(FeatureMse, AveragesSquaredDifferencesOverTheWidth) {
   expect_near(feature_mse(matrix({{1, 2}, {0, 0}}), matrix({{0, 4}, {0, 0}})), at::tensor({2.5F, 0.0F}), 0.0);
 }
@@ -180,6 +252,31 @@ TEST(Mmd, HasTheGradientOfItsValue) {
 }
 
 TEST(Mmd, RejectsAnEmptyListOfBandwidths) { EXPECT_THROW(mmd(at::zeros({2, 2}), at::zeros({2, 2}), {}), Error); }
+
+TEST(MmdScaled, DoesNotDependOnTheScaleOfTheFeatures) {
+  const auto a = random({6, 4}, 1), b = random({6, 4}, 2) + 1;
+  expect_near(mmd_scaled(a * 100, b * 100), mmd_scaled(a, b), 1e-5);
+  EXPECT_GT(mmd_scaled(a * 100, b * 100).item<double>(), 0.05);
+  // The fixed bandwidths see every pair of such rows as infinitely far apart: 2 / B, whatever the rows.
+  EXPECT_NEAR(mmd(a * 100, b * 100).item<double>(), 2.0 / 6, 1e-4);
+}
+
+TEST(MmdScaled, IsMmdWithBandwidthsFromTheMeanDistance) {
+  const auto a = random({5, 3}, 1), b = random({5, 3}, 2);
+  const auto both = at::cat({a, b});
+  double mean = 0;
+  for (std::int64_t i = 0; i < 10; ++i) {
+    for (std::int64_t k = 0; k < 10; ++k) mean += (both[i] - both[k]).norm().item<double>() / 90;
+  }
+  expect_near(mmd_scaled(a, b), mmd(a, b, std::vector<double>{mean / 4, mean / 2, mean, 2 * mean, 4 * mean}), 1e-5);
+}
+
+TEST(MmdScaled, OfEqualRowsIsZeroWithFiniteGradients) {
+  const auto same = at::ones({4, 3});
+  EXPECT_NEAR(mmd_scaled(same, same).item<double>(), 0, 1e-6);
+  EXPECT_TRUE(
+      gradient_at(same, [&](const at::Tensor& x) { return mmd_scaled(x, same); }).isfinite().all().item<bool>());
+}
 
 TEST(Terms, GiveTheSameInsideAndOutsideAnAutocastRegion) {
   const auto student = random({6, 8}, 1), target = random({6, 8}, 2);

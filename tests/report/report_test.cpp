@@ -1,4 +1,7 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
 
 #include "mmkd/base/files.h"
 #include "mmkd/report/metrics_files.h"
@@ -98,6 +101,33 @@ TEST(Results, HoldTheSectionsThatReadersKnow) {
   EXPECT_TRUE(json["metrics"]["test"].is_null());
   EXPECT_TRUE(json["models"]["teacher"].is_null());
   EXPECT_EQ(json["keys"]["pack"], "abc");
+}
+
+TEST(SummarizeSeeds, GivesMeanAndSampleDeviationOfEveryMetric) {
+  const auto run = [](int seed, double student, double teacher) {
+    return nlohmann::ordered_json::parse(fmt::format(
+        R"({{"seed": {}, "models": {{"student": {{}}, "teacher": {{}}}},
+             "metrics": {{"dev": {{"dev_site_f1": {}, "dev_infer_ms": 3.0}},
+                          "test": {{"test_site_f1": 0.5}},
+                          "teacher": {{"dev": {{"dev_site_f1": {}}}, "test": {{}}}}}}}})",
+        seed, student, teacher));
+  };
+  const auto summary = summarize_seeds({run(3, 0.2, 0.9), run(5, 0.4, 0.9), run(8, 0.9, 0.9)});
+  EXPECT_EQ(summary.at("seeds"), nlohmann::ordered_json::parse("[3, 5, 8]"));
+  const auto& site = summary.at("student").at("dev_site_f1");
+  EXPECT_NEAR(site.at("mean").get<double>(), 0.5, 1e-12);
+  EXPECT_NEAR(site.at("std").get<double>(), std::sqrt((0.09 + 0.01 + 0.16) / 2), 1e-12);
+  EXPECT_EQ(site.at("values").size(), 3U);
+  EXPECT_NEAR(summary.at("teacher").at("dev_site_f1").at("std").get<double>(), 0, 1e-12);
+  EXPECT_FALSE(summary.at("student").contains("dev_infer_ms"));
+}
+
+TEST(SummarizeSeeds, OfOneSeedHasNoDeviation) {
+  const auto result = nlohmann::ordered_json::parse(
+      R"({"seed": 1, "models": {"student": null}, "metrics": {"dev": {"dev_a_f1": 0.5}, "test": {}}})");
+  const auto summary = summarize_seeds({result});
+  EXPECT_EQ(summary.at("teacher").at("dev_a_f1").at("std"), 0.0);
+  EXPECT_FALSE(summary.contains("student"));
 }
 
 TEST(Progress, EstimatesTheRestFromThisProcessAlone) {
