@@ -19,6 +19,11 @@ from transformers import (
     BertModel,
     DeiTModel,
     DistilBertModel,
+    MobileBertModel,
+    MobileNetV2ImageProcessorPil,
+    MobileNetV2Model,
+    MobileViTImageProcessorPil,
+    MobileViTModel,
     ViTImageProcessorPil,
     ViTModel,
 )
@@ -51,23 +56,36 @@ def load(model_class, folder, **options):
     return model.eval()
 
 
-def check_outputs(model, folder, inputs, real_tokens=None):
+def relative(got, want):
+    """Absolute for values below one."""
+    return (got - want).abs() / want.abs().clamp(min=1)
+
+
+def first_row(hidden):
+    return hidden[:, 0]
+
+
+def mean_of_map(hidden):
+    return hidden.mean(dim=(2, 3))
+
+
+def check_outputs(model, folder, inputs, real_tokens=None, feature=first_row):
     want = load_file(folder / "outputs.safetensors")
     with torch.no_grad():
         got = model(**{name: want[name] for name in inputs}).last_hidden_state
-    difference = (got - want["last_hidden_state"]).abs()
+    difference = relative(got, want["last_hidden_state"])
     if real_tokens is not None:  # rows of padding have no meaning
         difference = difference[want[real_tokens]]
     assert got.shape == want["last_hidden_state"].shape
     assert difference.max() <= TOLERANCE, difference.max()
-    assert (got[:, 0] - want["features"]).abs().max() <= TOLERANCE
+    assert relative(feature(got), want["features"]).max() <= TOLERANCE
 
 
-def check_vision_tower(folder, model_class):
-    model = load(model_class, folder / "vision", add_pooling_layer=False)
-    check_outputs(model, folder, ["pixel_values"])
+def check_vision_tower(folder, model_class, processor_class=ViTImageProcessorPil, feature=first_row, **options):
+    model = load(model_class, folder / "vision", **options)
+    check_outputs(model, folder, ["pixel_values"], feature=feature)
     want = load_file(folder / "outputs.safetensors")
-    processor = ViTImageProcessorPil.from_pretrained(folder / "vision")
+    processor = processor_class.from_pretrained(folder / "vision")
     got = processor(Image.fromarray(want["picture"].numpy()), return_tensors="pt")["pixel_values"][0]
     assert torch.allclose(got, want["picture_pixels"], atol=TOLERANCE), (got - want["picture_pixels"]).abs().max()
 
@@ -83,11 +101,14 @@ def check_text_tower(folder, model_class, **options):
 
 def main(folder):
     check_saved_model(folder)
-    check_vision_tower(folder / "vit", ViTModel)
-    check_vision_tower(folder / "deit", DeiTModel)
+    check_vision_tower(folder / "vit", ViTModel, add_pooling_layer=False)
+    check_vision_tower(folder / "deit", DeiTModel, add_pooling_layer=False)
+    check_vision_tower(folder / "mobilevit", MobileViTModel, MobileViTImageProcessorPil, mean_of_map)
+    check_vision_tower(folder / "mobilenet_v2", MobileNetV2Model, MobileNetV2ImageProcessorPil, mean_of_map)
     check_text_tower(folder / "bert", BertModel, add_pooling_layer=False)
+    check_text_tower(folder / "mobilebert", MobileBertModel, add_pooling_layer=False)
     check_text_tower(folder / "distilbert", DistilBertModel)
-    for family in ("vit", "deit"):
+    for family in ("vit", "deit", "mobilevit", "mobilenet_v2"):
         assert AutoConfig.from_pretrained(folder / family / "vision").model_type == family
     print("weights: read by torch, safetensors and transformers")
 

@@ -44,16 +44,20 @@ void append_picture(const ImagePolicy& policy, std::vector<NamedTensor>& tensors
   const at::Tensor pixels = at::empty({3, resized.height, resized.width});
   auto values = pixels.accessor<float, 3>();
   std::size_t byte = 0;
+  const auto channel = [&](std::int64_t c) { return policy.bgr ? 2 - c : c; };
   for (std::int64_t y = 0; y < resized.height; ++y) {
     for (std::int64_t x = 0; x < resized.width; ++x) {
-      for (std::size_t c = 0; c < 3; ++c) values[static_cast<std::int64_t>(c)][y][x] = table[c][resized.rgb[byte++]];
+      for (std::int64_t c = 0; c < 3; ++c) {
+        values[channel(c)][y][x] = table[static_cast<std::size_t>(channel(c))][resized.rgb[byte++]];
+      }
     }
   }
   tensors.push_back({"picture", picture});
   tensors.push_back({"picture_pixels", pixels});
 }
 
-void write_vision_tower(const fs::path& folder, VisionFamily family) {
+/// Small sizes of every family.
+VisionConfig small_vision(VisionFamily family) {
   VisionConfig config;
   config.family = family;
   config.hidden_size = 32;
@@ -62,15 +66,48 @@ void write_vision_tower(const fs::path& folder, VisionFamily family) {
   config.intermediate_size = 48;
   config.image_size = 32;
   config.patch_size = 8;
+  if (family == VisionFamily::mobilevit) {
+    config.image_size = 64;
+    config.mobilevit.hidden_sizes = {16, 24, 32};
+    config.mobilevit.neck_hidden_sizes = {8, 8, 12, 16, 20, 24, 40};
+  }
+  if (family == VisionFamily::mobilenet_v2) {
+    config.image_size = 64;
+    config.mobilenet_v2.depth_multiplier = 0.35;
+  }
+  return config;
+}
+
+/// What checkpoints of the family come with.
+ImagePolicy usual_policy(const VisionConfig& config) {
+  auto policy = vit_policy(config.image_size);
+  if (config.family == VisionFamily::mobilevit) {
+    policy.shortest_edge = config.image_size + 8;
+    policy.do_center_crop = true;
+    policy.crop_height = policy.crop_width = config.image_size;
+    policy.do_normalize = false;
+    policy.bgr = true;
+  }
+  if (config.family == VisionFamily::mobilenet_v2) {
+    policy.shortest_edge = config.image_size + 8;
+    policy.do_center_crop = true;
+    policy.crop_height = policy.crop_width = config.image_size;
+  }
+  return policy;
+}
+
+void write_vision_tower(const fs::path& folder, VisionFamily family) {
+  const auto config = small_vision(family);
+  const auto policy = usual_policy(config);
   const auto tower = make_vision_backbone(config);
   const auto entries = tower->named_weights();
   fill(entries);
-  const at::Tensor pixels = at::randn({3, 3, 32, 32});
+  const at::Tensor pixels = at::randn({3, 3, config.image_size, config.image_size});
   const auto hidden = tower->forward_features(pixels, {});
-  export_vision_tower(folder / "vision", {config, entries, vit_policy(32)});
+  export_vision_tower(folder / "vision", {config, entries, policy});
   std::vector<NamedTensor> tensors{
       {"pixel_values", pixels}, {"last_hidden_state", hidden}, {"features", tower->forward(pixels, {})}};
-  append_picture(vit_policy(32), tensors);
+  append_picture(policy, tensors);
   save_tensors(folder / "outputs.safetensors", tensors);
 }
 
@@ -85,6 +122,12 @@ void write_text_tower(const fs::path& folder, TextFamily family) {
   config.intermediate_size = 48;
   config.max_position_embeddings = 40;
   if (family == TextFamily::distilbert) config.type_vocab_size = 0;
+  if (family == TextFamily::roberta) config.type_vocab_size = 1;
+  if (family == TextFamily::mobilebert) {
+    config.mobilebert.embedding_size = 16;
+    config.mobilebert.intra_bottleneck_size = 16;
+    config.mobilebert.num_feedforward_networks = 2;
+  }
   const auto tower = make_text_backbone(config);
   const auto entries = tower->named_weights();
   fill(entries);
@@ -128,7 +171,10 @@ int main(int argc, char** argv) {
     write_model(folder);
     write_vision_tower(folder / "vit", VisionFamily::vit);
     write_vision_tower(folder / "deit", VisionFamily::deit);
+    write_vision_tower(folder / "mobilevit", VisionFamily::mobilevit);
+    write_vision_tower(folder / "mobilenet_v2", VisionFamily::mobilenet_v2);
     write_text_tower(folder / "bert", TextFamily::bert);
+    write_text_tower(folder / "mobilebert", TextFamily::mobilebert);
     write_text_tower(folder / "distilbert", TextFamily::distilbert);
     return 0;
   } catch (const std::exception& error) {
