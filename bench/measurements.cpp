@@ -127,7 +127,7 @@ Json cache_build(Setup& setup, std::int64_t spread) {
     const auto teacher = teacher_in_evaluation(setup);
     job.store.build(job.plan.teachers.front(), {finished.data_teacher}, [&](const fs::path& folder) {
       const auto weights = teacher->named_weights();
-      save_model(folder, "teacher", weights, {.version = kVersion, .tasks = {}});
+      save_model(folder, "teacher", weights, {.version = kVersion, .tasks = {}, .model = {}});
     });
   });
   finished.teachers.push_back(job.store.open(job.plan.teachers.front()));

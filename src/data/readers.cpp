@@ -4,6 +4,7 @@
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
 #include "mmkd/data/sample.h"
+#include "table_cells.h"
 #include "tables.h"
 
 namespace mmkd {
@@ -32,12 +33,6 @@ class Problems {
   std::size_t count_ = 0;
 };
 
-std::string trimmed(const std::string& text) {
-  const char* space = " \t\r\n\v\f";
-  const auto begin = text.find_first_not_of(space);
-  return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(space) - begin + 1);
-}
-
 /// `relative` below `root`; Error for absolute paths and for those that climb out of it.
 fs::path inside(const fs::path& root, const std::string& relative) {
   const fs::path path(relative);
@@ -55,55 +50,12 @@ void set_text(Sample& sample, const std::string& text) {
   if (sample.text_was_empty) sample.text = kNoDescription;
 }
 
-/// Text of a JSON value that stands for a cell; numbers and truth values as written.
-std::string cell_text(const nlohmann::json& value) {
-  return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump();
-}
-
-/// The value at a key, "a.b" descending into objects unless the whole key exists; null where there is none.
-const nlohmann::json* find_key(const nlohmann::json& object, const std::string& key) {
-  if (const auto whole = object.find(key); whole != object.end()) return &*whole;
-  const auto dot = key.find('.');
-  if (dot == std::string::npos) return nullptr;
-  const auto outer = object.find(key.substr(0, dot));
-  return outer != object.end() && outer->is_object() ? find_key(*outer, key.substr(dot + 1)) : nullptr;
-}
-
-std::string required(const std::map<std::string, std::string>& cells, const std::string& column) {
-  const auto found = cells.find(column);
-  if (found == cells.end()) {
-    std::string have;
-    for (const auto& [name, value] : cells) have += (have.empty() ? "" : ", ") + name;
-    throw Error("there is no column '{}'; the table has {}", column, have);
-  }
-  return found->second;
-}
-
-std::string required(const nlohmann::json& object, const std::string& key) {
-  const auto* found = find_key(object, key);
-  if (found == nullptr) {
-    std::string have;
-    for (const auto& [name, value] : object.items()) have += (have.empty() ? "" : ", ") + name;
-    throw Error("there is no key '{}'; the line has {}", key, have);
-  }
-  return cell_text(*found);
-}
-
 template <class Row>
 void set_labels(Sample& sample, const std::vector<TaskConfig>& tasks, const Row& row) {
   for (const auto& task : tasks) {
-    const auto label = trimmed(required(row, task.column));
+    const auto label = trimmed(required_cell(row, task.column));
     if (label.empty()) throw Error("the label of task '{}' (column '{}') is empty", task.label, task.column);
     sample.labels.push_back(label);
-  }
-}
-
-/// Ids and class names are written as JSON; texts may hold anything (the tokenizer decides).
-void require_utf8(const std::string& text, const std::string& what) {
-  try {
-    (void)nlohmann::json(text).dump();
-  } catch (const nlohmann::json::exception&) {
-    throw Error("the {} is not UTF-8; save the table as UTF-8", what);
   }
 }
 
@@ -140,10 +92,9 @@ std::vector<Sample> read_medpix(const DataConfig& data, Split split) {
       [&](const nlohmann::json& json, std::size_t line) {
         take(samples, problems, fmt::format("{}:{}", file.string(), line), [&] {
           Sample sample;
-          sample.id = required(json, "image");
+          sample.id = required_cell(json, "image");
           sample.image = inside(data.root, "images/" + sample.id + ".png");
-          const auto* caption = find_key(json, "Description.Caption");
-          set_text(sample, caption == nullptr ? "" : cell_text(*caption));
+          set_text(sample, find_cell(json, "Description.Caption").value_or(""));
           set_labels(sample, tasks, json);
           return sample;
         });
@@ -164,10 +115,10 @@ std::vector<Sample> read_wound(const DataConfig& data, Split split) {
       [&](const std::map<std::string, std::string>& cells, std::size_t line) {
         take(samples, problems, fmt::format("{}:{}", file.string(), line), [&] {
           Sample sample;
-          sample.id = required(cells, data.filepath_column);
+          sample.id = required_cell(cells, data.filepath_column);
           sample.image = inside(data.root, sample.id);
           if (!fs::exists(sample.image)) sample.image = inside(data.root, "images/" + sample.id);
-          set_text(sample, required(cells, data.description_column));
+          set_text(sample, required_cell(cells, data.description_column));
           set_labels(sample, tasks, cells);
           return sample;
         });
@@ -191,10 +142,10 @@ std::vector<Sample> read_table(const DataConfig& data, Split split) {
   const auto row = [&](const auto& cells, std::size_t line) {
     take(samples, problems, fmt::format("{}:{}", file.string(), line), [&] {
       Sample sample;
-      sample.id = trimmed(required(cells, table.id_column));
+      sample.id = trimmed(required_cell(cells, table.id_column));
       sample.image = inside(table.image_root.empty() ? data.root : data.root / table.image_root,
-                            trimmed(required(cells, table.image_column)));
-      set_text(sample, required(cells, table.text_column));
+                            trimmed(required_cell(cells, table.image_column)));
+      set_text(sample, required_cell(cells, table.text_column));
       set_labels(sample, data.tasks, cells);
       return sample;
     });

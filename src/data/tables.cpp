@@ -58,9 +58,20 @@ void on_row(int, void* state) {
   s.cells.clear();
 }
 
+nlohmann::json parse_object(std::string_view text) {
+  // The depth is bounded: the parser itself is iterative, but destroying and comparing deep values is not.
+  const auto callback = [](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    if (depth > 64) throw Error("values are nested more than 64 levels deep");
+    return true;
+  };
+  auto json = nlohmann::json::parse(text, callback);
+  if (!json.is_object()) throw Error("a JSON object is expected on every line");
+  return json;
+}
+
 }  // namespace
 
-void parse_csv(const std::string& text, const std::string& name,
+void parse_csv(std::string_view text, const std::string& name,
                const std::function<void(const std::map<std::string, std::string>&, std::size_t)>& row,
                const std::function<void(const std::string&, const std::string&)>& problem) {
   csv_parser parser{};
@@ -93,7 +104,7 @@ void read_csv(const fs::path& file,
   parse_csv(read_file(file, kMaxTableBytes), file.string(), row, problem);
 }
 
-void parse_jsonl(const std::string& text, const std::string& name,
+void parse_jsonl(std::string_view text, const std::string& name,
                  const std::function<void(const nlohmann::json&, std::size_t)>& row,
                  const std::function<void(const std::string&, const std::string&)>& problem) {
   std::size_t line = 0;
@@ -104,20 +115,14 @@ void parse_jsonl(const std::string& text, const std::string& name,
     const auto piece = rest.substr(0, end);
     rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
     if (piece.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    nlohmann::json json;
     try {
-      // The depth is bounded: the parser itself is iterative, but destroying and comparing deep values is not.
-      const auto callback = [](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
-        if (depth > 64) throw Error("values are nested more than 64 levels deep");
-        return true;
-      };
-      const auto json = nlohmann::json::parse(piece, callback);
-      if (!json.is_object()) throw Error("a JSON object is expected on every line");
-      row(json, line);
-    } catch (const nlohmann::json::exception& e) {
+      json = parse_object(piece);
+    } catch (const std::exception& e) {
       problem(fmt::format("{}:{}", name, line), e.what());
-    } catch (const Error& e) {
-      problem(fmt::format("{}:{}", name, line), e.what());
+      continue;
     }
+    row(json, line);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -16,7 +17,7 @@ void read_csv(const std::filesystem::path& file,
               const std::function<void(const std::map<std::string, std::string>&, std::size_t line)>& row,
               const std::function<void(const std::string& where, const std::string& what)>& problem);
 /// The same from text; `name` stands for the file.
-void parse_csv(const std::string& text, const std::string& name,
+void parse_csv(std::string_view text, const std::string& name,
                const std::function<void(const std::map<std::string, std::string>&, std::size_t line)>& row,
                const std::function<void(const std::string& where, const std::string& what)>& problem);
 
@@ -24,7 +25,7 @@ void parse_csv(const std::string& text, const std::string& name,
 void read_jsonl(const std::filesystem::path& file,
                 const std::function<void(const nlohmann::json&, std::size_t line)>& row,
                 const std::function<void(const std::string& where, const std::string& what)>& problem);
-void parse_jsonl(const std::string& text, const std::string& name,
+void parse_jsonl(std::string_view text, const std::string& name,
                  const std::function<void(const nlohmann::json&, std::size_t line)>& row,
                  const std::function<void(const std::string& where, const std::string& what)>& problem);
 

@@ -8,6 +8,7 @@
 #include "mmkd/config/names.h"
 #include "mmkd/config/print.h"
 #include "mmkd/pipeline/job.h"
+#include "mmkd/pipeline/trained_file.h"
 #include "mmkd/report/metrics_files.h"
 #include "mmkd/version.h"
 
@@ -97,7 +98,7 @@ void link_student(const Job& job, const StageArtifact& student) {
   for (const std::string name : {"student_best", "student_final"}) link_weights(log_dir, student, name, name);
   const std::string projections = "student_projections.safetensors";
   if (fs::exists(student.folder / projections)) link_or_copy(student.folder / projections, log_dir / projections);
-  export_towers(job, student, log_dir / "student_hf");
+  export_towers(open_model(student.folder / "student_best.safetensors"), log_dir / "student_hf");
 }
 
 }  // namespace

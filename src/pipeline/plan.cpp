@@ -10,10 +10,10 @@ namespace mmkd {
 namespace {
 
 // Raised by hand when the meaning of a stage's result changes.
-constexpr int kTeacherVersion = 2;
+constexpr int kTeacherVersion = 3;
 constexpr int kCacheVersion = 2;
-constexpr int kStudentVersion = 2;
-constexpr int kJointVersion = 1;
+constexpr int kStudentVersion = 3;
+constexpr int kJointVersion = 2;
 constexpr int kTestVersion = 2;
 
 using Json = nlohmann::json;

@@ -1,11 +1,9 @@
 #include "mmkd/pipeline/run.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/Utils.h>
 
 #include <chrono>
 #include <cstdio>
-#include <thread>
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
@@ -14,30 +12,13 @@
 #include "mmkd/config/names.h"
 #include "mmkd/config/print.h"
 #include "mmkd/data/pack.h"
-#include "mmkd/dist/cuda_plugin.h"
+#include "mmkd/pipeline/device.h"
 #include "mmkd/pipeline/job.h"
 
 namespace mmkd {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-at::DeviceType choose_device(Device wanted) {
-  if (wanted == Device::cpu) return at::kCPU;
-  const bool available = load_cuda_plugin() && at::hasCUDA();
-  if (wanted == Device::cuda && !available) {
-    throw UsageError(
-        "device: cuda was asked for, but no GPU can be used here; set device: cpu, or leave it out to take what is "
-        "there");
-  }
-  return available ? at::kCUDA : at::kCPU;
-}
-
-/// The cores of this host, divided among its ranks.
-void divide_cores(const MpiSession& mpi) {
-  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  at::set_num_threads(std::max(1, cores / mpi.local_size()));
-}
 
 /// Collective. Where the packed data lies; rank 0 finds out, since the key needs digests of all files.
 PackedInfo find_packed(const Config& config, const MpiSession& mpi) {

@@ -2,6 +2,7 @@
 #include "mmkd/comm/agree.h"
 #include "mmkd/eval/evaluate.h"
 #include "mmkd/eval/model_size.h"
+#include "mmkd/eval/robustness.h"
 #include "mmkd/metrics/calibration.h"
 #include "mmkd/metrics/mcnemar.h"
 #include "mmkd/pipeline/job.h"
@@ -28,12 +29,11 @@ std::vector<MultimodalModel*> pointers(const Tested& tested) {
 }
 
 /// Collective.
-Predictions predict_split(const Job& job, const Tested& tested, Split split, const Perturbation& perturbation) {
+Predictions predict_split(const Job& job, const Tested& tested, Split split) {
   const PackedSplit packed(job.packed, split, job.config.data.verify_on_read);
-  auto options = evaluation_options(job.config, tested.source.role);
-  options.perturbation = perturbation;
   const auto models = pointers(tested);
-  return predict(job.world, models, PackedSource(packed), input_of(job, tested.source), options);
+  return predict(job.world, models, PackedSource(packed), input_of(job, tested.source),
+                 evaluation_options(job.config, tested.source.role));
 }
 
 std::vector<Split> tested_splits(const Job& job) {
@@ -184,25 +184,24 @@ std::vector<Tested> run_models(const Job& job, const Finished& finished) {
     all.push_back(std::move(tested));
   }
   for (auto& tested : all) {
-    for (const Split split : tested_splits(job))
-      tested.predictions.emplace(split, predict_split(job, tested, split, {}));
+    for (const Split split : tested_splits(job)) tested.predictions.emplace(split, predict_split(job, tested, split));
   }
   return all;
 }
 
 /// Collective. Scores under every perturbation, on test (dev without a test split).
 Json robustness(const Job& job, const Tested& tested) {
-  const Split split = tested_splits(job).back();
+  const std::string split(name(tested_splits(job).back()));
+  const PackedSplit packed(job.packed, tested_splits(job).back(), job.config.data.verify_on_read);
+  const auto models = pointers(tested);
   Json json = Json::object();
-  for (const auto& perturbation : standard_perturbations()) {
-    if (!perturbation.concerns(tested.source.spec.modality)) continue;
-    const auto predictions = predict_split(job, tested, split, perturbation);
-    if (job.world.rank() != 0) continue;
-    const auto scores = score(predictions, job.packed.tasks, std::string(name(split)));
+  for (auto& scores : robustness_scores(job.world, models, PackedSource(packed), input_of(job, tested.source),
+                                        evaluation_options(job.config, tested.source.role), job.packed.tasks)) {
+    const auto perturbation = std::exchange(scores.split, split);
     auto flat = flat_metrics(scores);
-    flat.erase(std::string(name(split)) + "_infer_ms");
+    flat.erase(split + "_infer_ms");
     flat["mean_f1"] = scores.mean_f1();
-    json[perturbation.name()] = flat;
+    json[perturbation] = flat;
   }
   return json;
 }

@@ -157,9 +157,10 @@ Trained train(Job& job, const Recipe& recipe) {
   return result;
 }
 
-ModelDescription description(const Job& job) {
-  ModelDescription description{.version = kVersion, .tasks = {}};
+ModelDescription description(const Job& job, const ModelSource& source) {
+  ModelDescription description{.version = kVersion, .tasks = {}, .model = {}};
   for (const auto& task : job.packed.tasks) description.tasks.push_back({task.label, task.classes});
+  description.model = to_json_text(model_card(job, source));
   return description;
 }
 
@@ -173,9 +174,10 @@ void write_history(const fs::path& folder, const TrainOutcome& outcome) {
 /// The best student, the last one, and the projections that were trained with it.
 void write_student(const Job& job, const Trained& trained, const fs::path& folder) {
   const auto weights = trained.model->named_weights();  // views: they follow restore()
-  save_model(folder, "student_final", weights, description(job));
+  const auto described = description(job, *job.student);
+  save_model(folder, "student_final", weights, described);
   restore(*trained.model, trained.outcome.best);
-  save_model(folder, "student_best", weights, description(job));
+  save_model(folder, "student_best", weights, described);
   std::vector<NamedTensor> projections;
   for (const auto& entry : trained.objective->named_weights())
     projections.push_back({"distill." + entry.name, entry.view});
@@ -269,7 +271,7 @@ StageArtifact teacher_stage(Job& job, std::size_t number, const Finished& finish
     const bool best = job.config.training.teacher_select == TeacherSelect::best && !trained.outcome.best.empty();
     if (best) restore(*trained.model, trained.outcome.best);
     const auto weights = trained.model->named_weights();
-    save_model(folder, "teacher", weights, description(job));
+    save_model(folder, "teacher", weights, description(job, job.teachers.at(number)));
     write_history(folder, trained.outcome);
   });
 }
@@ -300,7 +302,7 @@ StageArtifact joint_stage(Job& job, const Finished& finished) {
   const auto trained = train(job, {.source = *job.student, .inputs = inputs, .joint_teacher = &job.teachers.at(0)});
   return commit(job, inputs, finished, [&](const fs::path& folder) {
     const auto weights = trained.joint_teacher->named_weights();
-    save_model(folder, "teacher", weights, description(job));
+    save_model(folder, "teacher", weights, description(job, job.teachers.at(0)));
     write_student(job, trained, folder);
   });
 }

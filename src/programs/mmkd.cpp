@@ -1,39 +1,85 @@
-// mmkd: what surrounds a run. Links no torch, so that it starts at once.
+// mmkd: what surrounds a run. Links no torch, so that it starts at once; what needs tensors is done by mmkd-torch.
+#include <unistd.h>
 #include <CLI/CLI.hpp>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "mmkd/base/error.h"
 #include "mmkd/config/load.h"
 #include "mmkd/config/print.h"
+#include "mmkd/formats/describe_weights.h"
 #include "mmkd/version.h"
 
-int main(int argc, char** argv) {
-  CLI::App app("mmkd: the tools around packing and training");
-  app.set_version_flag("--version", std::string("mmkd ") + mmkd::kVersion);
+namespace {
+
+using namespace mmkd;
+
+/// Does mmkd-torch do what this command line asks for?
+bool needs_tensors(const std::vector<std::string>& arguments) {
+  if (arguments.empty()) return false;
+  if (arguments[0] == "eval" || arguments[0] == "predict") return true;
+  return arguments.size() > 1 && arguments[0] == "weights" && (arguments[1] == "convert" || arguments[1] == "export");
+}
+
+/// Becomes mmkd-torch, which lies beside this program.
+[[noreturn]] void become_helper(char** argv) {
+  const auto helper = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "mmkd-torch";
+  execv(helper.c_str(), argv);
+  throw Error("{}: cannot be started: {}", helper.string(), std::strerror(errno));
+}
+
+struct Arguments {
+  std::string config;
+  std::vector<std::string> overrides;
+  std::string weights;
+};
+
+void run(int argc, char** argv, CLI::App& app) {
+  Arguments arguments;
+  app.set_version_flag("--version", std::string("mmkd ") + kVersion);
   app.require_subcommand(1);
   auto* config = app.add_subcommand("config", "Look at configurations");
   config->require_subcommand(1);
-  std::string file;
-  std::vector<std::string> overrides;
   auto* show = config->add_subcommand("show", "Every key with its value and where the value came from");
-  show->add_option("config", file, "YAML configuration")->required();
-  show->add_option("--set", overrides, "Override a key (repeatable)")->expected(1)->take_all();
+  show->add_option("config", arguments.config, "YAML configuration")->required();
+  show->add_option("--set", arguments.overrides, "Override a key (repeatable)")->expected(1)->take_all();
   auto* reference = config->add_subcommand("reference", "The reference of all keys, as Markdown");
+  // Known here for --help alone: their command lines never get as far as this.
+  app.add_subcommand("eval", "Scores of a trained model on packed data");
+  app.add_subcommand("predict", "Classify the samples of a table");
+  auto* weights = app.add_subcommand("weights", "Weights of trained and pretrained models");
+  weights->require_subcommand(1);
+  auto* inspect = weights->add_subcommand("inspect", "Names, types and shapes, and what the file says about itself");
+  inspect->add_option("place", arguments.weights, "A weights file, or a folder of them")->required();
+  weights->add_subcommand("convert", "From one file format to another");
+  weights->add_subcommand("export", "Towers as Hugging Face folders, the whole model as safetensors and .pth");
+
+  app.parse(argc, argv);
+  if (show->parsed()) std::fputs(config_show(load_config(arguments.config, arguments.overrides)).c_str(), stdout);
+  if (reference->parsed()) std::fputs(configuration_reference().c_str(), stdout);
+  if (inspect->parsed()) std::fputs(describe_weights(arguments.weights).c_str(), stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("mmkd: the tools around packing and training");
   try {
-    app.parse(argc, argv);
-    if (show->parsed()) std::fputs(mmkd::config_show(mmkd::load_config(file, overrides)).c_str(), stdout);
-    if (reference->parsed()) std::fputs(mmkd::configuration_reference().c_str(), stdout);
+    if (needs_tensors({argv + 1, argv + argc})) become_helper(argv);
+    run(argc, argv, app);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : static_cast<int>(mmkd::ExitCode::usage);
-  } catch (const mmkd::Error& e) {
+    return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::usage);
+  } catch (const Error& e) {
     std::fprintf(stderr, "mmkd: %s\n", e.what());
     return static_cast<int>(e.code());
   } catch (const std::exception& e) {
     std::fprintf(stderr, "mmkd: %s\n", e.what());
-    return static_cast<int>(mmkd::ExitCode::failure);
+    return static_cast<int>(ExitCode::failure);
   }
   return 0;
 }

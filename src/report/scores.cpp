@@ -1,5 +1,7 @@
 #include "mmkd/report/scores.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "mmkd/base/files.h"
@@ -55,12 +57,14 @@ nlohmann::ordered_json epoch_row(const EpochRecord& record) {
 }
 
 std::string score_table(const std::vector<std::pair<std::string, SplitScores>>& rows) {
-  std::string table = fmt::format("{:<8} {:<5} {:<24} {:>7} {:>7} {:>7} {:>7} {:>7}\n", "model", "split", "task", "F1",
-                                  "acc", "prec", "rec", "AUC");
+  std::size_t width = 5;
+  for (const auto& [model, split] : rows) width = std::max(width, split.split.size());
+  std::string table = fmt::format("{:<8} {:<{}} {:<24} {:>7} {:>7} {:>7} {:>7} {:>7}\n", "model", "split", width,
+                                  "task", "F1", "acc", "prec", "rec", "AUC");
   for (const auto& [model, split] : rows) {
     for (const auto& task : split.tasks) {
       const auto& s = task.scores;
-      table += fmt::format("{:<8} {:<5} {:<24} {:>7.3f} {:>7.3f} {:>7.3f} {:>7.3f} {:>7}\n", model, split.split,
+      table += fmt::format("{:<8} {:<{}} {:<24} {:>7.3f} {:>7.3f} {:>7.3f} {:>7.3f} {:>7}\n", model, split.split, width,
                            task.task, s.f1_macro, s.accuracy, s.precision_macro, s.recall_macro,
                            s.roc_auc ? fmt::format("{:.3f}", *s.roc_auc) : "-");
     }

@@ -12,10 +12,9 @@ namespace {
 /// Far above any real vocabulary (a multilingual tokenizer.json has 3 MB).
 constexpr std::uint64_t largest_file = 256ULL << 20;
 
-Vocabulary read_vocabulary(const std::filesystem::path& file) {
-  const auto bytes = read_file(file, largest_file);
-  return file.extension() == ".json" ? parse_tokenizer_json(bytes, file.string())
-                                     : parse_vocab_txt(bytes, file.string());
+Vocabulary parse_vocabulary(const TokenizerText& text) {
+  return text.name.ends_with(".json") ? parse_tokenizer_json(text.bytes, text.name)
+                                      : parse_vocab_txt(text.bytes, text.name);
 }
 
 std::string digest_of(const Vocabulary& vocabulary, const WordPieceSettings& settings) {
@@ -32,6 +31,10 @@ std::string digest_of(const Vocabulary& vocabulary, const WordPieceSettings& set
 
 }  // namespace
 
+TokenizerText read_tokenizer_text(const std::filesystem::path& file) {
+  return {file.string(), read_file(file, largest_file)};
+}
+
 struct WordPieceTokenizer::Impl {
   WordPiece model;
   std::int64_t vocab_size;
@@ -40,7 +43,11 @@ struct WordPieceTokenizer::Impl {
 };
 
 WordPieceTokenizer WordPieceTokenizer::from_file(const std::filesystem::path& file, const WordPieceSettings& settings) {
-  const auto vocabulary = read_vocabulary(file);
+  return from_text(read_tokenizer_text(file), settings);
+}
+
+WordPieceTokenizer WordPieceTokenizer::from_text(const TokenizerText& text, const WordPieceSettings& settings) {
+  const auto vocabulary = parse_vocabulary(text);
   return WordPieceTokenizer(std::make_unique<const Impl>(
       Impl{WordPiece(vocabulary, settings), vocabulary.size, vocabulary.pad_id, digest_of(vocabulary, settings)}));
 }

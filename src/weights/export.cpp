@@ -31,14 +31,13 @@ void write_weights(const fs::path& folder, std::span<const nn::WeightEntry> entr
   save_tensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
 }
 
-std::vector<std::string> tokens_of_vocab_txt(const fs::path& file) {
-  std::string text = read_file(file);
-  if (!text.empty() && text.back() == '\n') text.pop_back();
+std::vector<std::string> tokens_of_vocab_txt(std::string_view text) {
+  if (!text.empty() && text.back() == '\n') text.remove_suffix(1);
   std::vector<std::string> tokens;
   std::size_t begin = 0;
   while (begin <= text.size()) {
     const std::size_t end = std::min(text.find('\n', begin), text.size());
-    std::string token = text.substr(begin, end - begin);
+    std::string token(text.substr(begin, end - begin));
     if (!token.empty() && token.back() == '\r') token.pop_back();
     tokens.push_back(std::move(token));
     begin = end + 1;
@@ -46,23 +45,23 @@ std::vector<std::string> tokens_of_vocab_txt(const fs::path& file) {
   return tokens;
 }
 
-std::vector<std::string> tokens_of_tokenizer_json(const fs::path& file) {
+std::vector<std::string> tokens_of_tokenizer_json(const TokenizerText& tokenizer) {
   try {
-    const auto json = nlohmann::json::parse(read_file(file));
+    const auto json = nlohmann::json::parse(tokenizer.bytes);
     const auto& vocabulary = json.at("model").at("vocab");
     std::vector<std::string> tokens(vocabulary.size());
     std::vector<bool> taken(vocabulary.size());
     for (const auto& [token, id] : vocabulary.items()) {
       const auto place = id.get<std::uint64_t>();
       if (place >= tokens.size() || taken[place]) {
-        throw Error("{}: the ids of its vocabulary are not 0 to {}, each once", file.string(), tokens.size() - 1);
+        throw Error("{}: the ids of its vocabulary are not 0 to {}, each once", tokenizer.name, tokens.size() - 1);
       }
       tokens[place] = token;
       taken[place] = true;
     }
     return tokens;
   } catch (const nlohmann::json::exception& error) {
-    throw Error("{}: no valid tokenizer.json: {}", file.string(), error.what());
+    throw Error("{}: no valid tokenizer.json: {}", tokenizer.name, error.what());
   }
 }
 
@@ -73,9 +72,9 @@ std::int64_t embedding_rows(const TextTower& tower) {
   return found->view.size(0);
 }
 
-std::int64_t pad_id_of(const std::vector<std::string>& tokens, const fs::path& file) {
+std::int64_t pad_id_of(const std::vector<std::string>& tokens, const std::string& file) {
   const auto pad = std::find(tokens.begin(), tokens.end(), "[PAD]");
-  if (pad == tokens.end()) throw Error("{}: has no token [PAD]", file.string());
+  if (pad == tokens.end()) throw Error("{}: has no token [PAD]", file);
   return pad - tokens.begin();
 }
 
@@ -95,9 +94,8 @@ nlohmann::ordered_json tokenizer_config(const TextTower& tower) {
 
 }  // namespace
 
-std::vector<std::string> read_vocabulary(const fs::path& tokenizer_file) {
-  return tokenizer_file.extension() == ".json" ? tokens_of_tokenizer_json(tokenizer_file)
-                                               : tokens_of_vocab_txt(tokenizer_file);
+std::vector<std::string> vocabulary_of(const TokenizerText& tokenizer) {
+  return tokenizer.name.ends_with(".json") ? tokens_of_tokenizer_json(tokenizer) : tokens_of_vocab_txt(tokenizer.bytes);
 }
 
 void export_vision_tower(const fs::path& folder, const VisionTower& tower) {
@@ -109,14 +107,14 @@ void export_vision_tower(const fs::path& folder, const VisionTower& tower) {
 }
 
 void export_text_tower(const fs::path& folder, const TextTower& tower) {
-  const auto tokens = read_vocabulary(tower.tokenizer_file);
+  const auto tokens = vocabulary_of(tower.tokenizer);
   TextConfig config = tower.config;
   config.vocab_size = embedding_rows(tower);
   if (static_cast<std::int64_t>(tokens.size()) > config.vocab_size) {
-    throw Error("{}: has {} tokens, the tower's word embedding {} rows", tower.tokenizer_file.string(), tokens.size(),
+    throw Error("{}: has {} tokens, the tower's word embedding {} rows", tower.tokenizer.name, tokens.size(),
                 config.vocab_size);
   }
-  config.pad_token_id = pad_id_of(tokens, tower.tokenizer_file);
+  config.pad_token_id = pad_id_of(tokens, tower.tokenizer.name);
   AtomicFolder out(folder);
   write_json(out.path() / "config.json", to_hf_json(config));
   write_json(out.path() / "tokenizer_config.json", tokenizer_config(tower));

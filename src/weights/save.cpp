@@ -21,7 +21,10 @@ const std::string& required(const std::map<std::string, std::string>& metadata, 
 std::map<std::string, std::string> to_metadata(const ModelDescription& description) {
   nlohmann::ordered_json tasks = nlohmann::ordered_json::array();
   for (const auto& task : description.tasks) tasks.push_back({{"label", task.label}, {"classes", task.classes}});
-  return {{"format", "pt"}, {"mmkd_version", description.version}, {"tasks", tasks.dump()}};
+  std::map<std::string, std::string> metadata{
+      {"format", "pt"}, {"mmkd_version", description.version}, {"tasks", tasks.dump()}};
+  if (!description.model.empty()) metadata.emplace("mmkd_model", description.model);
+  return metadata;
 }
 
 ModelDescription description_of(const std::map<std::string, std::string>& metadata, const std::string& where) {
@@ -35,6 +38,7 @@ ModelDescription description_of(const std::map<std::string, std::string>& metada
   } catch (const nlohmann::json::exception& error) {
     throw Error("{}: its metadata 'tasks' is malformed: {}", where, error.what());
   }
+  if (const auto model = metadata.find("mmkd_model"); model != metadata.end()) description.model = model->second;
   return description;
 }
 

@@ -1,5 +1,5 @@
-// libFuzzer target: the bytes are a whole torch.save() file, or (where they are none) one pickle. Whatever is wrong must
-// end in Error; what is accepted has tensors of the sizes that type and shape say.
+// libFuzzer target: the bytes are a whole torch.save() file, or (where they are none) one pickle. Whatever is wrong
+// must end in Error; what is accepted has tensors of the sizes that type and shape say.
 #include <cstdint>
 #include <cstdlib>
 #include <span>

@@ -449,7 +449,7 @@ TEST(CustomStudent, IsTrainedWithItsOwnGate) {
   const auto result = job.ddp(2);
   ASSERT_EQ(result.exit_code, 0) << result.all();
   EXPECT_TRUE(fs::exists(job / "logs/run/student_hf/vision/config.json"));
-  EXPECT_TRUE(contains(result.err, "no text tower is exported"));
+  EXPECT_TRUE(contains(result.err, "no text tower is written"));
   EXPECT_EQ(json_of(job / "logs/run/results.json").at("models").at("student").at("vision"), "vit-1x24");
 }
 

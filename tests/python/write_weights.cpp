@@ -145,7 +145,7 @@ void write_text_tower(const fs::path& folder, TextFamily family) {
     }
   }
   const auto hidden = tower->forward_features(ids, mask, {});
-  export_text_tower(folder / "text", {config, entries, kVocabulary, tokenizer.settings(), length});
+  export_text_tower(folder / "text", {config, entries, read_tokenizer_text(kVocabulary), tokenizer.settings(), length});
   write_file_atomic(folder / "tokens.json", tokens.dump());
   save_tensors(folder / "outputs.safetensors", std::vector<NamedTensor>{{"input_ids", ids},
                                                                         {"attention_mask", mask},
@@ -158,7 +158,7 @@ void write_model(const fs::path& folder) {
   const std::vector<nn::WeightEntry> entries{
       {"b.query", fused.narrow(0, 2, 2)},     {"a.key", fused.narrow(0, 4, 2)},           {"a.transposed", fused.t()},
       {"scalar", at::tensor(2.5f).squeeze()}, {"half", at::randn({3}).to(at::kBFloat16)}, {"count", at::arange(5)}};
-  save_model(folder, "model", entries, {"0.0.0", {{"Modality", {"CT", "M\u00dc"}}, {"location", {"head"}}}});
+  save_model(folder, "model", entries, {"0.0.0", {{"Modality", {"CT", "M\u00dc"}}, {"location", {"head"}}}, ""});
 }
 
 }  // namespace

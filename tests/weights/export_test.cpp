@@ -28,7 +28,7 @@ class ExportedTextTower : public ::testing::Test {
     config.num_attention_heads = 2;
     return {config,
             entries_,
-            tokenizer_file,
+            read_tokenizer_text(tokenizer_file),
             {.do_lower_case = false, .strip_accents = false, .tokenize_chinese_chars = true},
             256};
   }
@@ -78,15 +78,13 @@ TEST_F(ExportedTextTower, IsRefusedWithAVocabularyThatIsTooLargeOrHasNoPad) {
   EXPECT_FALSE(fs::exists(folder_ / "text"));
 }
 
-TEST(ReadVocabulary, RefusesMalformedTokenizerJson) {
-  const test::TempFolder folder;
-  const auto file = folder / "tokenizer.json";
+TEST(VocabularyOf, RefusesMalformedTokenizerJson) {
+  const std::string file = "some/tokenizer.json";
   for (const char* vocabulary : {R"({"a": 0, "b": 0})", R"({"a": 0, "b": 2})", R"({"a": "x"})", R"(["a"])"}) {
-    write_file_atomic(file, fmt::format(R"({{"model": {{"vocab": {}}}}})", vocabulary));
-    EXPECT_TRUE(contains(message_of([&] { read_vocabulary(file); }), file.string())) << vocabulary;
+    const auto text = fmt::format(R"({{"model": {{"vocab": {}}}}})", vocabulary);
+    EXPECT_TRUE(contains(message_of([&] { vocabulary_of({file, text}); }), file)) << vocabulary;
   }
-  write_file_atomic(file, "{");
-  EXPECT_THROW(read_vocabulary(file), Error);
+  EXPECT_THROW(vocabulary_of({file, "{"}), Error);
 }
 
 TEST(ExportedVisionTower, HoldsConfigWeightsAndPreprocessor) {

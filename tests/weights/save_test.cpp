@@ -16,8 +16,8 @@
 namespace mmkd {
 namespace {
 
-const ModelDescription kDescription{"1.2.3",
-                                    {{"Body Location", {"abdomen", "kopf \xC3\xBC"}}, {"modality", {"CT", "MR"}}}};
+const ModelDescription kDescription{
+    "1.2.3", {{"Body Location", {"abdomen", "kopf \xC3\xBC"}}, {"modality", {"CT", "MR"}}}, R"({"version": 1})"};
 
 std::vector<nn::WeightEntry> some_entries() {
   const at::Tensor fused = test::counting({6, 4});

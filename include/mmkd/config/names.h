@@ -28,4 +28,8 @@ std::string_view to_string(MmdBandwidth value);
 std::string_view to_string(LossTermType value);
 std::string_view to_string(Device value);
 
+/// The value of that name: FusionType, Modality, TextPooling. Throws Error, starting with `where`, for any other.
+template <class Enum>
+Enum value_named(std::string_view name, std::string_view where);
+
 }  // namespace mmkd

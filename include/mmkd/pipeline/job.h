@@ -13,6 +13,7 @@
 #include "mmkd/dist/world.h"
 #include "mmkd/distill/objective.h"
 #include "mmkd/eval/evaluate.h"
+#include "mmkd/models/model_card.h"
 #include "mmkd/pipeline/model_source.h"
 #include "mmkd/pipeline/plan.h"
 #include "mmkd/pipeline/run.h"
@@ -50,6 +51,9 @@ TrainerSpec trainer_spec(const Config& config, const ModelSource& source);
 ObjectiveSpec objective_spec(const Job& job, const ModelSource& source);
 EvaluationOptions evaluation_options(const Config& config, Role role);
 
+/// What is stored with a trained model's weights.
+ModelCard model_card(const Job& job, const ModelSource& source);
+
 /// The trained model of a finished stage (the student's is its best), on the device, in evaluation mode.
 std::shared_ptr<MultimodalModel> load_trained(const Job& job, const ModelSource& source, const StageArtifact& artifact);
 
@@ -76,9 +80,6 @@ std::vector<StageArtifact> parents_of(const StageInputs& inputs, const Finished&
 /// Collective. Rank 0 fills the stage's folder; every rank gets the artifact. Removes the stage's work folder.
 StageArtifact commit(const Job& job, const StageInputs& inputs, const Finished& finished,
                      const std::function<void(const std::filesystem::path&)>& fill);
-
-/// Rank 0: the towers of the best student as Hugging Face folders, `<folder>/vision` and `<folder>/text`.
-void export_towers(const Job& job, const StageArtifact& student, const std::filesystem::path& folder);
 
 /// Rank 0: weights, metrics, results.json, … into logging.log_dir.
 void write_artifacts(const Job& job, const Finished& finished, const StageArtifact& test);

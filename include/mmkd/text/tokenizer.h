@@ -15,6 +15,14 @@ struct WordPieceSettings {
   bool tokenize_chinese_chars = true;
 };
 
+/// A vocab.txt or tokenizer.json: its name tells which, its bytes are the content.
+struct TokenizerText {
+  std::string name;
+  std::string bytes;
+};
+/// Throws Error for an unreadable file, or one far larger than any vocabulary.
+TokenizerText read_tokenizer_text(const std::filesystem::path& file);
+
 /// BERT's WordPiece, id for id what Hugging Face tokenizers gives.
 class WordPieceTokenizer {
  public:
@@ -23,6 +31,7 @@ class WordPieceTokenizer {
   /// Error for an unreadable or malformed file, a vocabulary without [UNK] [CLS] [SEP] [PAD], duplicates, or another
   /// kind of tokenizer (BPE, Unigram: the message says what is supported). [MASK] may be missing.
   static WordPieceTokenizer from_file(const std::filesystem::path& file, const WordPieceSettings& settings);
+  static WordPieceTokenizer from_text(const TokenizerText& text, const WordPieceSettings& settings);
   WordPieceTokenizer(WordPieceTokenizer&&) noexcept;
   WordPieceTokenizer& operator=(WordPieceTokenizer&&) noexcept;
   ~WordPieceTokenizer();

@@ -23,7 +23,7 @@ struct VisionTower {
 struct TextTower {
   TextConfig config;  ///< vocab_size and pad_token_id are taken from the embedding and the vocabulary
   std::span<const nn::WeightEntry> entries;
-  std::filesystem::path tokenizer_file;  ///< vocab.txt or tokenizer.json that the tower was trained with
+  TokenizerText tokenizer;  ///< that the tower was trained with
   WordPieceSettings settings;
   std::int64_t max_length = 512;  ///< model_max_length of the exported tokenizer
 };
@@ -38,6 +38,6 @@ void export_text_tower(const std::filesystem::path& folder, const TextTower& tow
 
 /// The tokens of vocab.txt, or of a tokenizer.json with a WordPiece vocabulary, in the order of their ids. Throws Error
 /// for malformed files and ids that are not 0, 1, 2, ….
-std::vector<std::string> read_vocabulary(const std::filesystem::path& tokenizer_file);
+std::vector<std::string> vocabulary_of(const TokenizerText& tokenizer);
 
 }  // namespace mmkd

@@ -19,9 +19,11 @@ struct TaskClasses {
 struct ModelDescription {
   std::string version;  ///< of mmkd
   std::vector<TaskClasses> tasks;
+  std::string model;  ///< everything that it takes to use the model, as JSON (ModelCard); empty: unknown
 };
 
-/// Metadata of the safetensors file: "format" is "pt", "mmkd_version", and "tasks" as JSON ([{"label", "classes"}, …]).
+/// Metadata of the safetensors file: "format" is "pt", "mmkd_version", "tasks" as JSON ([{"label", "classes"}, …]), and
+/// "mmkd_model" where it is known.
 std::map<std::string, std::string> to_metadata(const ModelDescription& description);
 /// The way back. Throws Error, starting with `where`, for metadata that this project did not write.
 ModelDescription description_of(const std::map<std::string, std::string>& metadata, const std::string& where);

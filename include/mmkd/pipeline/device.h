@@ -1,0 +1,15 @@
+#pragma once
+#include <ATen/ATen.h>
+
+#include "mmkd/comm/mpi_session.h"
+#include "mmkd/config/config.h"
+
+namespace mmkd {
+
+/// The device type to compute on. Throws UsageError if cuda is asked for where there is no GPU.
+at::DeviceType choose_device(Device wanted);
+
+/// Gives this rank its share of the host's cores.
+void divide_cores(const MpiSession& mpi);
+
+}  // namespace mmkd

@@ -1,0 +1,60 @@
+#include "table_cells.h"
+
+#include "mmkd/base/error.h"
+
+namespace mmkd {
+namespace {
+
+/// Names of what a row has, for messages.
+std::string names_of(const auto& items) {
+  std::string names;
+  for (const auto& [name, value] : items) names += (names.empty() ? "" : ", ") + name;
+  return names;
+}
+
+const nlohmann::json* find_key(const nlohmann::json& object, const std::string& key) {
+  if (const auto whole = object.find(key); whole != object.end()) return &*whole;
+  const auto dot = key.find('.');
+  if (dot == std::string::npos) return nullptr;
+  const auto outer = object.find(key.substr(0, dot));
+  return outer != object.end() && outer->is_object() ? find_key(*outer, key.substr(dot + 1)) : nullptr;
+}
+
+}  // namespace
+
+std::string trimmed(const std::string& text) {
+  const char* space = " \t\r\n\v\f";
+  const auto begin = text.find_first_not_of(space);
+  return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(space) - begin + 1);
+}
+
+std::optional<std::string> find_cell(const std::map<std::string, std::string>& cells, const std::string& column) {
+  const auto found = cells.find(column);
+  return found == cells.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<std::string> find_cell(const nlohmann::json& object, const std::string& key) {
+  const auto* value = find_key(object, key);
+  if (value == nullptr) return std::nullopt;
+  return value->is_string() ? value->get<std::string>() : value->is_null() ? "" : value->dump();
+}
+
+std::string required_cell(const std::map<std::string, std::string>& cells, const std::string& column) {
+  if (auto found = find_cell(cells, column)) return std::move(*found);
+  throw Error("there is no column '{}'; the table has {}", column, names_of(cells));
+}
+
+std::string required_cell(const nlohmann::json& object, const std::string& key) {
+  if (auto found = find_cell(object, key)) return std::move(*found);
+  throw Error("there is no key '{}'; the line has {}", key, names_of(object.items()));
+}
+
+void require_utf8(const std::string& text, const std::string& what) {
+  try {
+    (void)nlohmann::json(text).dump();
+  } catch (const nlohmann::json::exception&) {
+    throw Error("the {} is not UTF-8; save the table as UTF-8", what);
+  }
+}
+
+}  // namespace mmkd
