@@ -13,10 +13,11 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(LIBZIP REQUIRED IMPORTED_TARGET libzip)
 pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5)
-# Debian ships the OpenCVConfig.cmake only with the full development package; two libraries are all that is needed here.
+# Debian ships the OpenCVConfig.cmake only with the full development package; three libraries are all that is needed here.
 find_path(MMKD_OPENCV_INCLUDE opencv2/imgcodecs.hpp PATH_SUFFIXES opencv4 REQUIRED)
 find_library(MMKD_OPENCV_CORE opencv_core REQUIRED)
 find_library(MMKD_OPENCV_IMGCODECS opencv_imgcodecs REQUIRED)
+find_library(MMKD_OPENCV_IMGPROC opencv_imgproc REQUIRED)
 
 add_library(mmkd_xxhash INTERFACE)
 target_link_libraries(mmkd_xxhash INTERFACE PkgConfig::XXHASH)
@@ -28,7 +29,7 @@ add_library(mmkd::hdf5 ALIAS mmkd_hdf5)
 
 add_library(mmkd_imgcodecs INTERFACE)
 target_include_directories(mmkd_imgcodecs SYSTEM INTERFACE ${MMKD_OPENCV_INCLUDE})
-target_link_libraries(mmkd_imgcodecs INTERFACE ${MMKD_OPENCV_IMGCODECS} ${MMKD_OPENCV_CORE})
+target_link_libraries(mmkd_imgcodecs INTERFACE ${MMKD_OPENCV_IMGCODECS} ${MMKD_OPENCV_IMGPROC} ${MMKD_OPENCV_CORE})
 add_library(mmkd::imgcodecs ALIAS mmkd_imgcodecs)
 
 find_library(MMKD_CSV_LIBRARY csv REQUIRED)

@@ -1,7 +1,9 @@
 // mmkd-pack: a data set of images, texts and labels -> sharded, checksummed HDF5.
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstdio>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -11,6 +13,8 @@
 #include "mmkd/comm/agree.h"
 #include "mmkd/config/load.h"
 #include "mmkd/data/pack.h"
+#include "mmkd/data/preview.h"
+#include "mmkd/data/split_table.h"
 #include "mmkd/version.h"
 
 namespace {
@@ -30,6 +34,56 @@ int verify(const std::string& folder) {
   if (problems.empty()) std::printf("%s: every byte and record verified\n", folder.c_str());
   return problems.empty() ? 0 : 1;
 }
+
+struct SplitCommand {
+  SplitTableOptions options;
+  std::vector<double> shares;
+
+  void add_to(CLI::App& app) {
+    app.add_option("table", options.table, "CSV table with a header: one row for each sample")
+        ->required()
+        ->check(CLI::ExistingFile);
+    app.add_option("--out", options.output, "Folder of metadata_train.csv, metadata_dev.csv, metadata_test.csv")
+        ->required();
+    app.add_option("--stratify", options.stratify, "Columns whose classes keep their shares (default: type severity)");
+    app.add_option("--shares", shares, "Of train, dev and test (default: 0.70 0.15 0.15)")->expected(3);
+    app.add_option("--image-column", options.image_column, "Column of the image's path")->capture_default_str();
+    app.add_option("--image-root", options.image_root, "Folder of the images (default: that of the table)")
+        ->check(CLI::ExistingDirectory);
+    app.add_option("--seed", options.seed, "Another seed, another division")->capture_default_str();
+  }
+
+  void run() {
+    if (options.stratify.empty()) options.stratify = {"type", "severity"};
+    if (!shares.empty()) std::copy(shares.begin(), shares.end(), options.shares.begin());
+    const auto summary = split_table(options);
+    std::printf("train %zu, dev %zu, test %zu rows; %zu different pictures, none in two splits\n", summary.rows[0],
+                summary.rows[1], summary.rows[2], summary.pictures);
+    for (const auto& missing : summary.missing) log::warn("{}", missing);
+  }
+};
+
+struct PreviewCommand {
+  std::string config;
+  std::vector<std::string> overrides;
+  PreviewOptions options;
+
+  void add_to(CLI::App& app) {
+    const std::map<std::string, Split> splits{{"train", Split::train}, {"dev", Split::dev}, {"test", Split::test}};
+    app.add_option("config", config, "YAML configuration (docs/configuration.md)")->required();
+    app.add_option("--set", overrides, "Override a key (repeatable)")->expected(1)->take_all();
+    app.add_option("--split", options.split, "train, dev or test")->transform(CLI::CheckedTransformer(splits));
+    app.add_option("--samples", options.samples, "How many")->check(CLI::Range(1, 400))->capture_default_str();
+    app.add_option("--columns", options.columns, "Beside each other")->check(CLI::Range(1, 40))->capture_default_str();
+    app.add_option("--seed", options.seed, "Another seed, other samples")->capture_default_str();
+    app.add_option("--out", options.output, "PNG file")->required();
+  }
+
+  void run() const {
+    write_preview(load_config(config, overrides).config, options);
+    std::printf("%s\n", options.output.c_str());
+  }
+};
 
 /// Runs one subcommand; errors are printed once, by rank 0 where all ranks share them.
 template <class Work>
@@ -65,6 +119,13 @@ int main(int argc, char** argv) {
   auto* demo_command = app.add_subcommand("demo-data", "Write a small generated data set");
   for (auto* command : {verify_command, info_command, demo_command})
     command->add_option("folder", folder, "Folder")->required();
+  SplitCommand split;
+  auto* split_command =
+      app.add_subcommand("split", "Divide a table into train, dev and test, no picture in two of them");
+  split.add_to(*split_command);
+  PreviewCommand preview;
+  auto* preview_command = app.add_subcommand("preview", "Draw samples with labels and texts into a PNG file");
+  preview.add_to(*preview_command);
   app.require_subcommand(0, 1);
   try {
     app.parse(argc, argv);
@@ -82,6 +143,10 @@ int main(int argc, char** argv) {
     } else if (demo_command->parsed()) {
       write_demo_data(folder);
       std::printf("demo data in %s\n", folder.c_str());
+    } else if (split_command->parsed()) {
+      split.run();
+    } else if (preview_command->parsed()) {
+      preview.run();
     } else if (config.empty()) {
       throw UsageError("which CONFIG? (see mmkd-pack --help)");
     } else {

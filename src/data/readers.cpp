@@ -10,39 +10,7 @@
 namespace mmkd {
 namespace {
 
-constexpr std::size_t kMostProblems = 20;  // listed in one error
 constexpr const char* kNoDescription = "No description available";
-
-/// Collects what is wrong with a table, to be said at once.
-class Problems {
- public:
-  void add(const std::string& where, const std::string& what) {
-    ++count_;
-    if (lines_.size() < kMostProblems) lines_.push_back(where + ": " + what);
-  }
-  void throw_if_any(const fs::path& file) const {
-    if (count_ == 0) return;
-    std::string text;
-    for (const auto& line : lines_) text += "\n  " + line;
-    if (count_ > lines_.size()) text += fmt::format("\n  … and {} more", count_ - lines_.size());
-    throw Error("{}: {} bad rows:{}", file.string(), count_, text);
-  }
-
- private:
-  std::vector<std::string> lines_;
-  std::size_t count_ = 0;
-};
-
-/// `relative` below `root`; Error for absolute paths and for those that climb out of it.
-fs::path inside(const fs::path& root, const std::string& relative) {
-  const fs::path path(relative);
-  const auto normal = path.lexically_normal();
-  if (relative.empty() || path.is_absolute() || normal.begin() == normal.end() || *normal.begin() == ".." ||
-      relative.find('\0') != std::string::npos) {
-    throw Error("image path '{}' is not below the data folder {}", relative, root.string());
-  }
-  return root / normal;
-}
 
 void set_text(Sample& sample, const std::string& text) {
   sample.text = trimmed(text);
@@ -61,7 +29,7 @@ void set_labels(Sample& sample, const std::vector<TaskConfig>& tasks, const Row&
 
 /// Runs `make` for a row and keeps its sample, or notes what is wrong with it.
 template <class Make>
-void take(std::vector<Sample>& samples, Problems& problems, const std::string& where, const Make& make) {
+void take(std::vector<Sample>& samples, RowProblems& problems, const std::string& where, const Make& make) {
   try {
     Sample sample = make();
     sample.where = where;
@@ -84,7 +52,7 @@ std::vector<Sample> read_medpix(const DataConfig& data, Split split) {
                 file_name, (data.root / "splitted_dataset").string(), data.root.string());
   }
   std::vector<Sample> samples;
-  Problems problems;
+  RowProblems problems(file);
   const auto tasks = resolved_tasks(data);
   const auto problem = [&](const std::string& where, const std::string& what) { problems.add(where, what); };
   read_jsonl(
@@ -93,21 +61,21 @@ std::vector<Sample> read_medpix(const DataConfig& data, Split split) {
         take(samples, problems, fmt::format("{}:{}", file.string(), line), [&] {
           Sample sample;
           sample.id = required_cell(json, "image");
-          sample.image = inside(data.root, "images/" + sample.id + ".png");
+          sample.image = path_below(data.root, "images/" + sample.id + ".png");
           set_text(sample, find_cell(json, "Description.Caption").value_or(""));
           set_labels(sample, tasks, json);
           return sample;
         });
       },
       problem);
-  problems.throw_if_any(file);
+  problems.throw_if_any();
   return samples;
 }
 
 std::vector<Sample> read_wound(const DataConfig& data, Split split) {
   const fs::path file = data.root / fmt::format("metadata_{}.csv", name(split));
   std::vector<Sample> samples;
-  Problems problems;
+  RowProblems problems(file);
   const auto tasks = resolved_tasks(data);
   const auto problem = [&](const std::string& where, const std::string& what) { problems.add(where, what); };
   read_csv(
@@ -116,15 +84,14 @@ std::vector<Sample> read_wound(const DataConfig& data, Split split) {
         take(samples, problems, fmt::format("{}:{}", file.string(), line), [&] {
           Sample sample;
           sample.id = required_cell(cells, data.filepath_column);
-          sample.image = inside(data.root, sample.id);
-          if (!fs::exists(sample.image)) sample.image = inside(data.root, "images/" + sample.id);
+          sample.image = wound_image(data.root, sample.id);
           set_text(sample, required_cell(cells, data.description_column));
           set_labels(sample, tasks, cells);
           return sample;
         });
       },
       problem);
-  problems.throw_if_any(file);
+  problems.throw_if_any();
   return samples;
 }
 
@@ -137,14 +104,14 @@ std::vector<Sample> read_table(const DataConfig& data, Split split) {
   }
   const fs::path file = data.root / file_name;
   std::vector<Sample> samples;
-  Problems problems;
+  RowProblems problems(file);
   const auto problem = [&](const std::string& where, const std::string& what) { problems.add(where, what); };
   const auto row = [&](const auto& cells, std::size_t line) {
     take(samples, problems, fmt::format("{}:{}", file.string(), line), [&] {
       Sample sample;
       sample.id = trimmed(required_cell(cells, table.id_column));
-      sample.image = inside(table.image_root.empty() ? data.root : data.root / table.image_root,
-                            trimmed(required_cell(cells, table.image_column)));
+      sample.image = path_below(table.image_root.empty() ? data.root : data.root / table.image_root,
+                                trimmed(required_cell(cells, table.image_column)));
       set_text(sample, required_cell(cells, table.text_column));
       set_labels(sample, data.tasks, cells);
       return sample;
@@ -160,7 +127,7 @@ std::vector<Sample> read_table(const DataConfig& data, Split split) {
   } else {
     throw UsageError("data.table.{}: '{}' must end in .csv or .jsonl", name(split), file_name);
   }
-  problems.throw_if_any(file);
+  problems.throw_if_any();
   return samples;
 }
 

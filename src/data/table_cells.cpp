@@ -57,4 +57,33 @@ void require_utf8(const std::string& text, const std::string& what) {
   }
 }
 
+std::filesystem::path path_below(const std::filesystem::path& root, const std::string& relative) {
+  const std::filesystem::path path(relative);
+  const auto normal = path.lexically_normal();
+  if (relative.empty() || path.is_absolute() || normal.begin() == normal.end() || *normal.begin() == ".." ||
+      relative.find('\0') != std::string::npos) {
+    throw Error("image path '{}' is not below the data folder {}", relative, root.string());
+  }
+  return root / normal;
+}
+
+std::filesystem::path wound_image(const std::filesystem::path& root, const std::string& relative) {
+  const auto image = path_below(root, relative);
+  return std::filesystem::exists(image) ? image : path_below(root, "images/" + relative);
+}
+
+void RowProblems::add(const std::string& where, const std::string& what) {
+  constexpr std::size_t kMostProblems = 20;  // listed in one error
+  ++count_;
+  if (lines_.size() < kMostProblems) lines_.push_back(where + ": " + what);
+}
+
+void RowProblems::throw_if_any() const {
+  if (count_ == 0) return;
+  std::string text;
+  for (const auto& line : lines_) text += "\n  " + line;
+  if (count_ > lines_.size()) text += fmt::format("\n  … and {} more", count_ - lines_.size());
+  throw Error("{}: {} bad rows:{}", table_.string(), count_, text);
+}
+
 }  // namespace mmkd

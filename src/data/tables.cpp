@@ -71,9 +71,10 @@ nlohmann::json parse_object(std::string_view text) {
 
 }  // namespace
 
-void parse_csv(std::string_view text, const std::string& name,
-               const std::function<void(const std::map<std::string, std::string>&, std::size_t)>& row,
-               const std::function<void(const std::string&, const std::string&)>& problem) {
+std::vector<std::string> parse_csv(
+    std::string_view text, const std::string& name,
+    const std::function<void(const std::map<std::string, std::string>&, std::size_t)>& row,
+    const std::function<void(const std::string&, const std::string&)>& problem) {
   csv_parser parser{};
   if (csv_init(&parser, CSV_STRICT | CSV_STRICT_FINI) != 0) throw Error("{}: libcsv could not start", name);
   const std::unique_ptr<csv_parser, void (*)(csv_parser*)> guard(&parser, [](csv_parser* p) { csv_free(p); });
@@ -96,12 +97,13 @@ void parse_csv(std::string_view text, const std::string& name,
   }
   if (!state.error.empty()) throw Error("{}", state.error);
   if (state.columns.empty()) throw Error("{}: the table is empty; a header line with column names is needed", name);
+  return state.columns;
 }
 
-void read_csv(const fs::path& file,
-              const std::function<void(const std::map<std::string, std::string>&, std::size_t)>& row,
-              const std::function<void(const std::string&, const std::string&)>& problem) {
-  parse_csv(read_file(file, kMaxTableBytes), file.string(), row, problem);
+std::vector<std::string> read_csv(
+    const fs::path& file, const std::function<void(const std::map<std::string, std::string>&, std::size_t)>& row,
+    const std::function<void(const std::string&, const std::string&)>& problem) {
+  return parse_csv(read_file(file, kMaxTableBytes), file.string(), row, problem);
 }
 
 void parse_jsonl(std::string_view text, const std::string& name,

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <thread>
 
 #include "mmkd/base/error.h"
@@ -22,6 +23,7 @@ at::DeviceType choose_device(Device wanted) {
 }
 
 void divide_cores(const MpiSession& mpi) {
+  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;  // the user has decided
   const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   at::set_num_threads(std::max(1, cores / mpi.local_size()));
 }

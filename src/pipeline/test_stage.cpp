@@ -1,3 +1,4 @@
+#include "mmkd/base/csv.h"
 #include "mmkd/base/files.h"
 #include "mmkd/comm/agree.h"
 #include "mmkd/eval/evaluate.h"
@@ -6,7 +7,6 @@
 #include "mmkd/metrics/calibration.h"
 #include "mmkd/metrics/mcnemar.h"
 #include "mmkd/pipeline/job.h"
-#include "mmkd/report/metrics_files.h"
 
 namespace mmkd {
 namespace {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "mmkd/base/csv.h"
 #include "mmkd/base/files.h"
 
 namespace mmkd {
@@ -23,24 +24,6 @@ std::vector<std::string> columns_of(const std::vector<nlohmann::ordered_json>& r
 }
 
 }  // namespace
-
-std::string csv_line(const std::vector<std::string>& cells) {
-  std::string line;
-  for (std::size_t i = 0; i < cells.size(); ++i) {
-    if (i > 0) line += ',';
-    if (cells[i].find_first_of(",\"\r\n") == std::string::npos) {
-      line += cells[i];
-      continue;
-    }
-    line += '"';
-    for (const char c : cells[i]) {
-      if (c == '"') line += '"';
-      line += c;
-    }
-    line += '"';
-  }
-  return line;
-}
 
 void write_metrics(const std::filesystem::path& folder, const std::string& stem,
                    const std::vector<nlohmann::ordered_json>& rows) {

@@ -4,8 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "mmkd/base/csv.h"
 #include "mmkd/base/files.h"
-#include "mmkd/report/metrics_files.h"
 
 namespace mmkd {
 namespace {

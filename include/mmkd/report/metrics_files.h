@@ -1,5 +1,6 @@
 #pragma once
 #include <filesystem>
+#include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -11,8 +12,5 @@ namespace mmkd {
 /// appearance; null is an empty cell.
 void write_metrics(const std::filesystem::path& folder, const std::string& stem,
                    const std::vector<nlohmann::ordered_json>& rows);
-
-/// One CSV line (RFC 4180 quoting where needed), without line end.
-std::string csv_line(const std::vector<std::string>& cells);
 
 }  // namespace mmkd
