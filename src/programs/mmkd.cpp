@@ -10,9 +10,11 @@
 #include <vector>
 
 #include "mmkd/base/error.h"
+#include "mmkd/base/files.h"
 #include "mmkd/config/load.h"
 #include "mmkd/config/print.h"
 #include "mmkd/formats/describe_weights.h"
+#include "mmkd/report/runs.h"
 #include "mmkd/version.h"
 
 namespace {
@@ -37,7 +39,24 @@ struct Arguments {
   std::string config;
   std::vector<std::string> overrides;
   std::string weights;
+  std::vector<std::filesystem::path> runs;
+  std::filesystem::path report;
 };
+
+/// The comparison of finished runs in the format of the file's name; to the terminal as Markdown.
+void report_runs(const Arguments& arguments) {
+  const auto& file = arguments.report;
+  const auto extension = file.extension();
+  if (!file.empty() && extension != ".md" && extension != ".csv" && extension != ".tex")
+    throw UsageError("{}: expected a name that ends in .md, .csv or .tex", file.string());
+  const auto table = comparison(read_runs(arguments.runs));
+  const auto text = extension == ".csv" ? csv(table) : extension == ".tex" ? latex(table) : markdown(table);
+  if (file.empty()) {
+    std::fputs(text.c_str(), stdout);
+  } else {
+    write_file_atomic(file, text);
+  }
+}
 
 void run(int argc, char** argv, CLI::App& app) {
   Arguments arguments;
@@ -49,6 +68,9 @@ void run(int argc, char** argv, CLI::App& app) {
   show->add_option("config", arguments.config, "YAML configuration")->required();
   show->add_option("--set", arguments.overrides, "Override a key (repeatable)")->expected(1)->take_all();
   auto* reference = config->add_subcommand("reference", "The reference of all keys, as Markdown");
+  auto* report = app.add_subcommand("report", "Compare finished runs: a table as Markdown, CSV or LaTeX");
+  report->add_option("runs", arguments.runs, "Log folders of runs, or folders of them")->required();
+  report->add_option("--out", arguments.report, "File that ends in .md, .csv or .tex (default: the terminal)");
   // Known here for --help alone: their command lines never get as far as this.
   app.add_subcommand("eval", "Scores of a trained model on packed data");
   app.add_subcommand("predict", "Classify the samples of a table");
@@ -62,6 +84,7 @@ void run(int argc, char** argv, CLI::App& app) {
   app.parse(argc, argv);
   if (show->parsed()) std::fputs(config_show(load_config(arguments.config, arguments.overrides)).c_str(), stdout);
   if (reference->parsed()) std::fputs(configuration_reference().c_str(), stdout);
+  if (report->parsed()) report_runs(arguments);
   if (inspect->parsed()) std::fputs(describe_weights(arguments.weights).c_str(), stdout);
 }
 

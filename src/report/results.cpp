@@ -8,6 +8,7 @@
 
 #include "mmkd/base/files.h"
 #include "mmkd/report/metrics_files.h"
+#include "mmkd/report/runs.h"
 
 namespace mmkd {
 namespace {
@@ -100,11 +101,8 @@ Json metrics_of(const Json& metrics) {
 }
 
 Json summary_of(const std::vector<double>& values) {
-  const auto n = static_cast<double>(values.size());
-  double mean = 0, squares = 0;
-  for (const double v : values) mean += v / n;
-  for (const double v : values) squares += (v - mean) * (v - mean);
-  return {{"mean", mean}, {"std", values.size() > 1 ? std::sqrt(squares / (n - 1)) : 0.0}, {"values", values}};
+  const auto [mean, std, n] = mean_std(values);
+  return {{"mean", mean}, {"std", std}, {"values", values}};
 }
 
 }  // namespace
