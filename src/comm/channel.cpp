@@ -6,6 +6,7 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/log.h"
+#include "mmkd/comm/activity.h"
 #include "mpi_transport.h"
 #include "shared_memory_transport.h"
 #include "transport.h"
@@ -113,6 +114,7 @@ void Channel::run(Operation operation, Body&& body) {
   try {
     const Call call{operation, Patience(std::chrono::milliseconds(timeout_ms_), cancelled_)};
     if (cancelled_) call.patience.give_up("nobody yet");
+    const Activity::Waiting waiting(activity(), describe(operation));
     body(call);
   } catch (const std::exception& error) {
     failure_ = error.what();

@@ -1,9 +1,11 @@
 #include "mmkd/comm/mpi_session.h"
 
 #include <mpi.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +14,7 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/log.h"
+#include "mmkd/comm/activity.h"
 #include "mpi_support.h"
 
 namespace mmkd {
@@ -42,7 +45,10 @@ std::string host_name() {
   return name;
 }
 
-void wait_for(MPI_Request request, std::string_view function) { mpi::wait(std::span(&request, 1), function); }
+void wait_for(MPI_Request request, std::string_view function) {
+  const Activity::Waiting waiting(activity(), std::string(function));
+  mpi::wait(std::span(&request, 1), function);
+}
 
 void broadcast_raw(std::byte* data, std::size_t bytes, int root, std::size_t max_message) {
   for (std::size_t begin = 0; begin < bytes; begin += max_message) {
@@ -77,6 +83,8 @@ MpiSession::MpiSession(std::size_t max_message_bytes)
     refuse_srun_without_pmi();
     return;
   }
+  // A launcher that is killed cannot end its ranks.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   int provided = MPI_THREAD_SINGLE;
   check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided), "MPI_Init_thread");
   launched_ = true;
@@ -138,6 +146,7 @@ std::vector<std::string> MpiSession::gather(const std::string& bytes, int root) 
       mpi::post_receive(MPI_COMM_WORLD, peer, bytes_of(part), part.size(), max_message_bytes_, requests);
     }
   }
+  const Activity::Waiting waiting(activity(), "gather");
   mpi::wait(requests, "gather");
   return parts;
 }
@@ -159,14 +168,15 @@ std::vector<std::string> MpiSession::all_gather(const std::string& bytes) const 
   return parts;
 }
 
-bool MpiSession::any(bool mine) const {
-  if (size_ == 1) return mine;
-  const int vote = mine ? 1 : 0;
-  int result = 0;
+bool MpiSession::any(bool mine) const { return any_of(mine ? 1U : 0U) != 0; }
+
+unsigned MpiSession::any_of(unsigned bits) const {
+  if (size_ == 1) return bits;
+  unsigned result = 0;
   MPI_Request request = MPI_REQUEST_NULL;
-  check(MPI_Iallreduce(&vote, &result, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD, &request), "MPI_Iallreduce");
+  check(MPI_Iallreduce(&bits, &result, 1, MPI_UNSIGNED, MPI_BOR, MPI_COMM_WORLD, &request), "MPI_Iallreduce");
   wait_for(request, "MPI_Iallreduce");
-  return result != 0;
+  return result;
 }
 
 void MpiSession::abort(int exit_code) const {

@@ -297,7 +297,16 @@ void training_keys(Section s, TrainingConfig& c) {
         count_from(0));
   s.add("teacher_select", c.teacher_select, "epoch whose teacher is handed on: the `last`, or the `best` on dev");
   s.add("teacher", c.teacher, "teacher outputs: computed once and `cached`, or `live` in every step");
-  s.add("keep_checkpoints", c.keep_checkpoints, "most recent checkpoints kept beside the best one", count_from(1));
+  s.add("keep_checkpoints", c.keep_checkpoints, "most recent checkpoints kept; each holds the best epoch too",
+        count_from(1));
+  s.add("checkpoint_minutes", c.checkpoint_minutes,
+        "time between checkpoints within an epoch, besides that at the end of each; 0: none within an epoch",
+        at_least(0));
+  s.add("max_bad_steps", c.max_bad_steps,
+        "steps of a stage that may be skipped because loss or gradients are not finite; one more ends the run",
+        count_from(0));
+  s.add("spike_factor", c.spike_factor,
+        "skip steps whose loss exceeds that multiple of the running mean of the steps before; 0: never", at_least(0));
 }
 
 void fusion_keys(Section s, FusionConfig& c) {
@@ -364,13 +373,21 @@ void augment_keys(Section s, AugmentConfig& c) {
 
 void evaluation_keys(Section s, EvaluationConfig& c) {
   s.add("save_teacher_metrics", c.save_teacher_metrics, "evaluate the teacher on dev and test too");
-  s.add("mcnemar", c.mcnemar, "compare teacher and best student on test by McNemar's test, per task");
-  s.add("mcnemar_exact", c.mcnemar_exact, "McNemar with the exact binomial p-value");
-  s.add("mcnemar_cc", c.mcnemar_cc, "McNemar with the chi-square statistic, continuity corrected");
+  s.add("mcnemar", c.mcnemar,
+        "accepted; results.json always has McNemar's test of teacher against best student on test, per task");
+  s.add("mcnemar_exact", c.mcnemar_exact, "accepted; the exact binomial p-value is always there");
+  s.add("mcnemar_cc", c.mcnemar_cc, "accepted; the chi-square statistic, continuity corrected, is always there");
   s.add("robustness", c.robustness,
         "test once more with noise on the pictures, 30 % of modalities missing, no picture, no text, mismatched texts");
   s.add("latency", c.latency, "time single samples through the trained models on this machine");
   s.add("batch_size", c.batch_size, "samples per forward, over all ranks", count_from(1));
+}
+
+void watchdog_keys(Section s, WatchdogConfig& c) {
+  s.add("dead_after", c.dead_after, "seconds without a sign of life after which a rank is given up", at_least(0.1));
+  s.add("stalled_after", c.stalled_after,
+        "seconds in which nothing happens on a rank that waits for no other; 0: it is waited for without end",
+        at_least(0));
 }
 
 }  // namespace
@@ -404,6 +421,7 @@ std::vector<Key> bind_keys(Config& config) {
   top.in("cache").add("features", config.cache.features, "type of the cached teacher features; logits stay fp32");
   top.in("logging").add("log_dir", config.logging.log_dir, "folder that receives weights, metrics and logs of the run");
   evaluation_keys(top.in("evaluation"), config.evaluation);
+  watchdog_keys(top.in("watchdog"), config.watchdog);
   top.in("artifacts")
       .optional("root", config.artifacts.root, "`artifacts` beside the folder that holds `log_dir`",
                 "folder of the finished stages, which runs share");
@@ -443,6 +461,10 @@ std::string_view section_meaning(std::string_view section) {
       {"teacher.vision.mobilenet_v2", "Sizes of an inline `family: mobilenet_v2`."},
       {"teacher.text.mobilebert", "Beside the sizes above, of an inline `family: mobilebert`."},
       {"cache", "The teacher's outputs for every training sample, computed once."},
+      {"watchdog",
+       "When ranks that died, were stopped or hang are given up: the job ends and names them, and the same command "
+       "goes "
+       "on from the last checkpoint."},
       {"artifacts", "Where finished stages (shards, teachers, caches, students) lie, to be found by later runs."},
       {"weights", "Where pretrained towers lie. Nothing is downloaded."},
   };

@@ -81,6 +81,23 @@ LossTerm default_term(LossTermType type) {
   throw Error("loss term {} is none of the known", static_cast<int>(type));
 }
 
+bool is_relational(LossTermType type) {
+  switch (type) {
+    case LossTermType::crd:
+    case LossTermType::rkd_distance:
+    case LossTermType::rkd_angle:
+    case LossTermType::mmd:
+    case LossTermType::dist:
+      return true;
+    case LossTermType::ce:
+    case LossTermType::kl:
+    case LossTermType::mse:
+    case LossTermType::dkd:
+      return false;
+  }
+  return false;
+}
+
 std::vector<LossTerm> resolved_loss(const Config& config) {
   auto terms = config.loss.terms.empty() ? preset(config) : config.loss.terms;
   std::erase_if(terms, [](const LossTerm& term) { return term.weight == 0 && term.type != LossTermType::ce; });

@@ -2,6 +2,7 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/config/load.h"
+#include "mmkd/config/names.h"
 
 namespace mmkd {
 namespace {
@@ -35,7 +36,12 @@ TeacherSource teacher_of_run(const fs::path& run) {
 std::vector<TeacherSource> teacher_sources(const Config& config) {
   std::vector<TeacherSource> sources;
   if (without_teacher(config)) return sources;
-  for (const auto& run : config.teacher.runs) sources.push_back(teacher_of_run(run));
+  for (const auto& run : config.teacher.runs) {
+    sources.push_back(teacher_of_run(run));
+    if (sources.back().model.modality != Modality::both && !config.training.teacher_only)
+      throw UsageError("teacher.runs: {}: its teacher reads {} only; a student needs one of both modalities", run,
+                       to_string(sources.back().model.modality));
+  }
   if (!sources.empty()) return sources;
   auto seeds = config.teacher.seeds;
   if (seeds.empty()) seeds.push_back(config.training.seed);

@@ -190,6 +190,11 @@ void check_model(const Config& config, const ModelConfig& model, const std::stri
 }
 
 /// One loop for both models: nothing is cached, and there is one teacher that is trained.
+bool compares_samples(const Config& config) {
+  const auto terms = resolved_loss(config);
+  return std::any_of(terms.begin(), terms.end(), [](const LossTerm& term) { return is_relational(term.type); });
+}
+
 void check_joint(const Config& config, Findings& findings) {
   const auto wrong = [&](const std::vector<std::string>& keys, const char* message) {
     findings.conflict(keys, message);
@@ -199,6 +204,9 @@ void check_joint(const Config& config, Findings& findings) {
   if (config.training.teacher_only) wrong({"training.teacher_only", "training.mode"}, "expected false with mode joint");
   if (!config.teacher.runs.empty()) wrong({"teacher.runs", "training.mode"}, "expected none with mode joint");
   if (!config.teacher.seeds.empty()) wrong({"teacher.seeds", "training.mode"}, "expected none with mode joint");
+  if (config.training.micro_batch_size > 0 && compares_samples(config))
+    wrong({"training.micro_batch_size", "training.mode"},
+          "expected 0 with mode joint and a loss that compares samples with one another");
 }
 
 /// A teacher of several, or from runs.

@@ -19,7 +19,6 @@ class Reader {
 
   template <class Cells>
   PredictionRow row(const Cells& cells, std::size_t line) {
-    ++number_;
     PredictionRow row;
     row.where = fmt::format("{}:{}", table_.string(), line);
     const auto id = find_cell(cells, columns_.id);
@@ -34,6 +33,9 @@ class Reader {
       throw Error("there is neither an image ('{}') nor a text ('{}')", columns_.image, columns_.text);
     return row;
   }
+
+  /// A row comes, usable or not.
+  void count() { ++number_; }
 
   /// A table in which no row can have either is named as such.
   void require_columns(const std::map<std::string, std::string>& cells) const {
@@ -65,6 +67,7 @@ void read_prediction_rows(const fs::path& table, const PredictionColumns& column
   // What is wrong with a row is told from what happens to it afterwards.
   const auto take = [&](const auto& cells, std::size_t line) {
     PredictionRow made;
+    reader.count();
     try {
       made = reader.row(cells, line);
     } catch (const Error& e) {
@@ -72,6 +75,10 @@ void read_prediction_rows(const fs::path& table, const PredictionColumns& column
       return;
     }
     row(made);
+  };
+  const auto malformed = [&](const std::string& where, const std::string& what) {
+    reader.count();
+    problem(where, what);
   };
   if (extension == ".csv") {
     bool first = true;
@@ -81,9 +88,9 @@ void read_prediction_rows(const fs::path& table, const PredictionColumns& column
           if (std::exchange(first, false)) reader.require_columns(cells);
           take(cells, line);
         },
-        problem);
+        malformed);
   } else {
-    parse_jsonl(text, table.string(), take, problem);
+    parse_jsonl(text, table.string(), take, malformed);
   }
 }
 

@@ -56,6 +56,18 @@ std::string pixels_digest(const fs::path& file) {
   return std::move(hash).hex();
 }
 
+void require_columns(const SplitTableOptions& options, const Cells& cells) {
+  auto wanted = options.stratify;
+  wanted.push_back(options.image_column);
+  for (const auto& column : wanted) {
+    try {
+      (void)required_cell(cells, column);
+    } catch (const Error& e) {
+      throw UsageError("{}: {}", options.table.string(), e.what());
+    }
+  }
+}
+
 Table read_table(const SplitTableOptions& options) {
   const fs::path root = options.image_root.empty() ? options.table.parent_path() : options.image_root;
   Table table;
@@ -64,6 +76,7 @@ Table read_table(const SplitTableOptions& options) {
   table.columns = read_csv(
       options.table,
       [&](const Cells& cells, std::size_t line) {
+        if (table.rows.empty()) require_columns(options, cells);
         try {
           for (const auto& column : options.stratify) {
             if (trimmed(required_cell(cells, column)).empty()) throw Error("column '{}' is empty", column);

@@ -69,7 +69,8 @@ std::filesystem::path path_below(const std::filesystem::path& root, const std::s
 
 std::filesystem::path wound_image(const std::filesystem::path& root, const std::string& relative) {
   const auto image = path_below(root, relative);
-  return std::filesystem::exists(image) ? image : path_below(root, "images/" + relative);
+  const auto below = path_below(root, "images/" + relative);
+  return std::filesystem::exists(image) || !std::filesystem::exists(below) ? image : below;
 }
 
 void RowProblems::add(const std::string& where, const std::string& what) {

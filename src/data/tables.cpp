@@ -2,6 +2,7 @@
 
 #include <csv.h>
 
+#include <exception>
 #include <memory>
 #include <set>
 
@@ -21,7 +22,7 @@ struct CsvState {
   std::string name;
   const std::function<void(const std::map<std::string, std::string>&, std::size_t)>* row = nullptr;
   const std::function<void(const std::string&, const std::string&)>* problem = nullptr;
-  std::string error;  // exceptions must not cross the C library
+  std::exception_ptr error = nullptr;  // exceptions must not cross the C library
 };
 
 void on_cell(void* data, std::size_t size, void* state) {
@@ -48,11 +49,11 @@ void finish_row(CsvState& s) {
 
 void on_row(int, void* state) {
   auto& s = *static_cast<CsvState*>(state);
-  if (s.error.empty()) {
+  if (s.error == nullptr) {
     try {
       finish_row(s);
-    } catch (const std::exception& e) {
-      s.error = e.what();
+    } catch (...) {
+      s.error = std::current_exception();
     }
   }
   s.cells.clear();
@@ -78,11 +79,11 @@ std::vector<std::string> parse_csv(
   csv_parser parser{};
   if (csv_init(&parser, CSV_STRICT | CSV_STRICT_FINI) != 0) throw Error("{}: libcsv could not start", name);
   const std::unique_ptr<csv_parser, void (*)(csv_parser*)> guard(&parser, [](csv_parser* p) { csv_free(p); });
-  CsvState state{.cells = {}, .columns = {}, .line = 0, .name = name, .row = &row, .problem = &problem, .error = {}};
+  CsvState state{.cells = {}, .columns = {}, .line = 0, .name = name, .row = &row, .problem = &problem};
   std::string_view rest = text;
   if (rest.starts_with("\xEF\xBB\xBF")) rest.remove_prefix(3);
   // Line by line, so that every row knows where it ends.
-  while (!rest.empty() && state.error.empty()) {
+  while (!rest.empty() && state.error == nullptr) {
     const auto end = rest.find('\n');
     const auto piece = rest.substr(0, end == std::string_view::npos ? rest.size() : end + 1);
     ++state.line;
@@ -92,10 +93,10 @@ std::vector<std::string> parse_csv(
     }
     rest.remove_prefix(piece.size());
   }
-  if (state.error.empty() && csv_fini(&parser, on_cell, on_row, &state) != 0) {
+  if (state.error == nullptr && csv_fini(&parser, on_cell, on_row, &state) != 0) {
     throw Error("{}:{}: a quoted cell is not closed before the end of the file", name, state.line);
   }
-  if (!state.error.empty()) throw Error("{}", state.error);
+  if (state.error != nullptr) std::rethrow_exception(state.error);
   if (state.columns.empty()) throw Error("{}: the table is empty; a header line with column names is needed", name);
   return state.columns;
 }

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <fstream>
 #include <functional>
 
 #include "half.h"
+#include "manifest.h"
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
 #include "mmkd/base/hash.h"
@@ -16,7 +18,9 @@
 namespace mmkd {
 namespace {
 
-constexpr std::uint64_t kVersion = 1;
+constexpr std::uint64_t kVersion = 2;
+constexpr std::uint64_t kWithoutOutside = 1;  // a version that is still read: its gaps and tables are not checked
+constexpr hsize_t kOutsideDigits = 16;
 const std::string kFormat = "mmkd teacher cache";
 
 struct Column {
@@ -58,6 +62,18 @@ std::vector<std::byte> stored_row(const std::vector<Column>& columns, std::span<
     }
   }
   return bytes;
+}
+
+/// A part of the file: offset and size in bytes.
+using Extent = std::array<std::uint64_t, 2>;
+
+/// Checksum over all bytes of the file but the columns, whose rows have checksums of their own, and the place where it
+/// is stored itself: HDF5's tables, the gaps between them, keys and checksums of the rows.
+std::string outside_checksum(std::span<const std::byte> file, std::vector<Extent> columns, std::uint64_t stored_at,
+                             const std::string& name) {
+  columns.push_back({stored_at, kOutsideDigits});
+  std::sort(columns.begin(), columns.end());
+  return checksum_outside(file, columns, name);
 }
 
 /// Checksum of a record: its sample key and its stored bytes.
@@ -103,6 +119,22 @@ class CacheFileWriter {
   }
 
   void write(const fs::path& path) const {
+    const auto places = write_datasets(path);
+    const auto checksum = outside_checksum(MappedFile(path).bytes(), places.columns, places.outside, name_);
+    std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(static_cast<std::streamoff>(places.outside));
+    file.write(checksum.data(), static_cast<std::streamsize>(checksum.size()));
+    if (!file.flush()) throw Error("{}: its checksum could not be written (is the disk full?)", name_);
+  }
+
+ private:
+  struct Places {
+    std::vector<Extent> columns;
+    std::uint64_t outside = 0;
+  };
+
+  Places write_datasets(const fs::path& path) const {
+    Places places;
     auto file = h5::create_file(path);
     h5::write_attribute(file, "format", kFormat);
     h5::write_attribute(file, "version", kVersion);
@@ -118,11 +150,17 @@ class CacheFileWriter {
       const std::array<hsize_t, 2> shape{rows, static_cast<hsize_t>(columns_[c].width)};
       const auto dataset = h5::create_dataset(file, columns_[c].name, columns_[c].type(), shape);
       h5::write_all(dataset, columns_[c].type(), data_[c].data(), name_ + ": " + columns_[c].name);
+      if (!data_[c].empty()) places.columns.push_back({h5::data_offset(dataset, columns_[c].name), data_[c].size()});
     }
+    const std::array<hsize_t, 1> digits{kOutsideDigits};
+    const auto outside = h5::create_dataset(file, "outside", H5T_STD_U8LE, digits);
+    const std::array<std::uint8_t, kOutsideDigits> none{};
+    h5::write_all(outside, H5T_STD_U8LE, none.data(), name_ + ": outside");
+    places.outside = h5::data_offset(outside, "outside");
     file.finish(name_);
+    return places;
   }
 
- private:
   void write_vector(const h5::File& file, const std::string& name, const std::vector<std::uint64_t>& values) const {
     const std::array<hsize_t, 1> shape{values.size()};
     h5::write_all(h5::create_dataset(file, name, H5T_STD_U64LE, shape), H5T_NATIVE_UINT64, values.data(),
@@ -176,7 +214,8 @@ struct TeacherCache::Impl {
     return file.bytes().data() + offset;
   }
 
-  void check_attributes(const h5::File& h5) const {
+  /// The version of the file.
+  std::uint64_t check_attributes(const h5::File& h5) const {
     const auto text = [&](const char* attribute, const std::string& expected) {
       const auto found = h5::read_string_attribute(h5, attribute, name);
       if (found != expected) throw Error("{}: {} is '{}', expected '{}'", name, attribute, found, expected);
@@ -186,12 +225,30 @@ struct TeacherCache::Impl {
       if (found != expected) throw Error("{}: {} is {}, expected {}", name, attribute, found, expected);
     };
     text("format", kFormat);
-    number("version", kVersion);
+    const auto version = h5::read_u64_attribute(h5, "version", name);
+    if (version != kWithoutOutside) number("version", kVersion);
     number("rows", static_cast<std::uint64_t>(layout.rows));
     number("views", static_cast<std::uint64_t>(layout.views));
     text("classes", classes_text(layout));
     text("pack_key", layout.pack_key);
     text("teacher_key", layout.teacher_key);
+    return version;
+  }
+
+  void check_outside(const h5::File& h5) const {
+    const auto* recorded = dataset(h5, "outside", H5T_STD_U8LE, {kOutsideDigits});
+    const auto offset_of = [&](const std::byte* at) { return static_cast<std::uint64_t>(at - file.bytes().data()); };
+    std::vector<Extent> extents;
+    for (std::size_t c = 0; c < columns.size(); ++c) {
+      const auto bytes = static_cast<std::uint64_t>(layout.rows * columns[c].width) * columns[c].bytes;
+      if (bytes > 0) extents.push_back({offset_of(data[c]), bytes});
+    }
+    const auto checksum = outside_checksum(file.bytes(), extents, offset_of(recorded), name);
+    if (std::memcmp(checksum.data(), recorded, kOutsideDigits) != 0) {
+      throw Error(
+          "{}: is damaged (checksum of its tables does not fit). Remove its folder; the next run computes it again.",
+          name);
+    }
   }
 };
 
@@ -201,7 +258,7 @@ TeacherCache::TeacherCache(const fs::path& file, const TeacherCacheLayout& expec
   impl.name = file.string();
   impl.columns = columns_of(expected);
   const auto h5 = h5::open_file(file);
-  impl.check_attributes(h5);
+  const auto version = impl.check_attributes(h5);
   impl.file = MappedFile(file);
   const auto rows = static_cast<hsize_t>(expected.rows);
   impl.keys = impl.dataset(h5, "sample_key", H5T_STD_U64LE, {rows});
@@ -209,6 +266,7 @@ TeacherCache::TeacherCache(const fs::path& file, const TeacherCacheLayout& expec
   for (const auto& column : impl.columns) {
     impl.data.push_back(impl.dataset(h5, column.name, column.type(), {rows, static_cast<hsize_t>(column.width)}));
   }
+  if (version != kWithoutOutside) impl.check_outside(h5);
 }
 
 TeacherCache::~TeacherCache() = default;

@@ -20,6 +20,8 @@
 namespace mmkd {
 namespace {
 
+constexpr float kHalfLimit = 65520;  // from here on binary16 rounds to infinity
+
 constexpr std::string_view kMagic = "MMKDJRN1";
 
 std::uint64_t layout_checksum(const TeacherCacheLayout& layout, std::int64_t block_rows) {
@@ -100,7 +102,9 @@ struct TeacherCacheJournal::Impl {
   /// Finds the blocks that are whole; everything from the first torn one on is cut off.
   void scan() {
     const std::string expected = header();
+    const auto found = static_cast<std::uint64_t>(::lseek(fd, 0, SEEK_END));
     if (read(0, expected.size()) != expected) {
+      if (found > 0) log::info("{}: belongs to another cache or is damaged; it is begun anew", path.string());
       cut(0);
       write(0, expected);
       end = expected.size();
@@ -121,6 +125,8 @@ struct TeacherCacheJournal::Impl {
       offset_of[block] = end;
       end += size;
     }
+    if (end < found)
+      log::info("{}: its last {} bytes are torn or damaged; they are cut off", path.string(), found - end);
     cut(end);
   }
 };
@@ -156,9 +162,17 @@ void TeacherCacheJournal::add(std::int64_t block, std::span<const std::uint64_t>
                 values.size(), rows, rows * width);
   }
   for (std::size_t k = 0; k < values.size(); ++k) {
+    const bool fits = impl.layout.features == CacheFeatures::fp32 || std::abs(values[k]) < kHalfLimit;
     if (!std::isfinite(values[k])) {
       throw Error(
           "teacher cache: the teacher's output for training sample {} holds {}: it diverged; lower training.teacher_lr",
+          static_cast<std::size_t>(block * impl.block_rows) + k / width, values[k]);
+    }
+    if (!fits) {
+      throw Error(
+          "teacher cache: the teacher's output for training sample {} holds {}, too large for cache.features: fp16; "
+          "set "
+          "fp32",
           static_cast<std::size_t>(block * impl.block_rows) + k / width, values[k]);
     }
   }

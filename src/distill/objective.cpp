@@ -23,23 +23,6 @@ void require_shape(const char* what, const at::Tensor& tensor, at::IntArrayRef e
   }
 }
 
-bool is_relational(LossTermType type) {
-  switch (type) {
-    case LossTermType::crd:
-    case LossTermType::rkd_distance:
-    case LossTermType::rkd_angle:
-    case LossTermType::mmd:
-    case LossTermType::dist:
-      return true;
-    case LossTermType::ce:
-    case LossTermType::kl:
-    case LossTermType::mse:
-    case LossTermType::dkd:
-      return false;
-  }
-  return false;
-}
-
 /// Compares the student's features with projections of the teacher's.
 bool is_projected(LossTermType type) {
   return type == LossTermType::mse || type == LossTermType::crd || type == LossTermType::mmd;

@@ -19,6 +19,7 @@ using Clock = std::chrono::steady_clock;
 /// are any, as doubles.
 struct Part {
   std::vector<double> values;
+  std::string not_finite;  // id of the first sample whose outputs are not; empty: none
   double forward_seconds = 0;
 };
 
@@ -44,7 +45,7 @@ Columns columns_of(const MultimodalModel& model) {
   return columns;
 }
 
-void append(Part& part, const Batch& batch, const ModelOutput& output) {
+void append(Part& part, const SampleSource& source, const Batch& batch, const ModelOutput& output) {
   std::vector<at::Tensor> columns;
   const auto add = [&](const at::Tensor& column) { columns.push_back(column.to(at::kCPU, at::kDouble).unsqueeze(1)); };
   for (const auto& labels : batch.labels) add(labels);
@@ -52,6 +53,10 @@ void append(Part& part, const Batch& batch, const ModelOutput& output) {
   if (output.route.defined()) add(output.route);
   if (output.energy.defined()) add(output.energy);
   const at::Tensor rows = at::cat(columns, 1).contiguous();
+  const at::Tensor finite = at::isfinite(rows).all(1);
+  if (part.not_finite.empty() && !finite.all().item<bool>())
+    part.not_finite =
+        source.get(batch.rows.at(static_cast<std::size_t>(finite.to(at::kInt).argmin().item<std::int64_t>()))).id;
   const double* data = rows.const_data_ptr<double>();
   part.values.insert(part.values.end(), data, data + rows.numel());
 }
@@ -91,7 +96,7 @@ Part run_blocks(const World& world, std::span<MultimodalModel* const> models, co
       const AutocastGuard autocast(world.device().type(), options.precision);
       output = forward(models, options.is_teacher ? batch.teacher : batch.student);
     }
-    append(part, batch, output);  // copies to the CPU, so the device has finished when the clock is read
+    append(part, source, batch, output);  // copies to the CPU, so the device has finished when the clock is read
     part.forward_seconds += std::chrono::duration<double>(Clock::now() - start).count();
   }
   return part;
@@ -156,6 +161,14 @@ Predictions predict(const World& world, std::span<MultimodalModel* const> models
     throw CollectiveError(ExitCode::interrupted,
                           "stopped by a signal during evaluation; the same command goes on from the last checkpoint");
   }
+  // A score of such outputs would mean nothing.
+  on_all_ranks(mpi, [&] {
+    if (!mine.not_finite.empty())
+      throw Error(
+          "the model's outputs for sample {} are not finite: its weights have grown out of all bounds; lower the "
+          "learning rate or set training.clip_norm",
+          mine.not_finite);
+  });
   const auto parts = mpi.gather(bytes_of(mine), 0);
   if (world.rank() != 0) return {};
 

@@ -30,7 +30,8 @@ struct Described {
 bool is_safetensors(const fs::path& file) { return file.extension() == ".safetensors"; }
 bool is_weights(const fs::path& file) {
   const auto extension = file.extension();
-  return is_safetensors(file) || extension == ".bin" || extension == ".pth" || extension == ".pt";
+  return is_safetensors(file) || extension == ".bin" || extension == ".pth" || extension == ".pt" ||
+         extension == ".ckpt";
 }
 
 std::string metadata_text(const std::map<std::string, std::string>& metadata) {
@@ -90,7 +91,7 @@ std::string describe_file(const fs::path& file) {
 std::string describe_weights(const fs::path& place) {
   if (fs::is_regular_file(place)) {
     if (!is_weights(place))
-      throw UsageError("{}: expected a file that ends in .safetensors, .bin, .pth or .pt", place.string());
+      throw UsageError("{}: expected a file that ends in .safetensors, .bin, .pth, .pt or .ckpt", place.string());
     return describe_file(place);
   }
   if (!fs::is_directory(place)) throw UsageError("{}: not found", place.string());

@@ -1,16 +1,83 @@
 #include "mmkd/formats/safetensors.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 
 #include "mmkd/base/edit_distance.h"
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
+#include "mmkd/base/hash.h"
 #include "mmkd/base/mapped_file.h"
 
 namespace mmkd {
 namespace {
+
+constexpr std::size_t kLengthBytes = 8;
+constexpr std::string_view kChecksumKey = "mmkd_checksum";
+constexpr std::string_view kBeforeChecksum = R"({"__metadata__":{"mmkd_checksum":")";  // the beginning of our headers
+constexpr std::string_view kNoChecksum = "0000000000000000";
+constexpr std::size_t kChecksumAt = kLengthBytes + kBeforeChecksum.size();
+
+/// XXH3-64 over pieces of a file, as if they were one.
+class FileChecksum {
+ public:
+  FileChecksum() : state_(XXH3_createState()) {
+    if (state_ == nullptr || XXH3_64bits_reset(state_.get()) != XXH_OK) throw Error("XXH3 could not be started");
+  }
+  FileChecksum& update(std::span<const std::byte> bytes) {
+    XXH3_64bits_update(state_.get(), bytes.data(), bytes.size());
+    return *this;
+  }
+  FileChecksum& update(std::string_view text) { return update(std::as_bytes(std::span(text))); }
+  std::string hex() const { return to_hex(XXH3_64bits_digest(state_.get())); }
+
+ private:
+  struct Free {
+    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
+  };
+  std::unique_ptr<XXH3_state_t, Free> state_;
+};
+
+bool differs_in_one_byte(std::string_view a, std::string_view b) {
+  return a.size() == b.size() &&
+         std::inner_product(a.begin(), a.end(), b.begin(), 0, std::plus<>(), std::not_equal_to<>()) == 1;
+}
+
+/// A file of another program has no checksum, and none of our entries either.
+void require_foreign(const SafetensorsHeader& header, const fs::path& path) {
+  for (const auto& [key, value] : header.metadata) {
+    if (key.starts_with("mmkd_") || differs_in_one_byte(key, kChecksumKey)) {
+      throw Error(
+          "{}: its metadata has '{}' but no '{}': it is damaged, was changed by another program, or is older than the "
+          "checksum; without any mmkd_ entries it can be used as plain weights",
+          path.string(), key, kChecksumKey);
+    }
+  }
+}
+
+/// Throws Error unless the checksum fits, or the file is another program's. Takes the checksum out of the metadata.
+void verify(std::span<const std::byte> file, SafetensorsHeader& header, const fs::path& path) {
+  const auto found = header.metadata.find(std::string(kChecksumKey));
+  if (found == header.metadata.end()) return require_foreign(header, path);
+  const std::string& recorded = found->second;
+  const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
+  const bool in_its_place = recorded.size() == kNoChecksum.size() &&
+                            text.substr(kLengthBytes).starts_with(std::string(kBeforeChecksum) + recorded);
+  const auto actual = [&] {
+    const auto rest = file.subspan(kChecksumAt + kNoChecksum.size());
+    return FileChecksum().update(file.first(kChecksumAt)).update(kNoChecksum).update(rest).hex();
+  };
+  if (!in_its_place || actual() != recorded) {
+    throw Error("{}: its checksum does not fit: it is damaged, or was changed by another program that kept '{}'",
+                path.string(), kChecksumKey);
+  }
+  header.metadata.erase(found);
+}
 
 /// The three names nearest to `wanted`, for the message about a missing one.
 std::vector<std::string> close_names(const SafetensorsHeader& header, std::string_view wanted) {
@@ -43,12 +110,15 @@ std::string dump(const nlohmann::ordered_json& json, const fs::path& path) {
   }
 }
 
-/// Length, JSON and padding: everything before the data.
+/// Length, JSON and padding: everything before the data. The checksum's digits are zeros.
 std::string header_bytes(const fs::path& path, std::span<const NamedBytes> tensors,
                          const std::map<std::string, std::string>& metadata) {
   constexpr std::size_t kAlignment = 64;
   nlohmann::ordered_json json = nlohmann::ordered_json::object();
-  if (!metadata.empty()) json["__metadata__"] = metadata;
+  json["__metadata__"][kChecksumKey] = kNoChecksum;
+  for (const auto& [key, value] : metadata) {
+    if (key != kChecksumKey) json["__metadata__"][key] = value;
+  }
   std::set<std::string_view> names{"__metadata__"};
   std::uint64_t offset = 0;
   for (const auto& tensor : tensors) {
@@ -71,7 +141,9 @@ struct SafetensorsFile::Impl {
   explicit Impl(const fs::path& file)
       : path(file),
         mapping(file, MapAccess::copy_on_write),
-        header(parse_safetensors_header(mapping.bytes(), mapping.bytes().size(), file.string())) {}
+        header(parse_safetensors_header(mapping.bytes(), mapping.bytes().size(), file.string())) {
+    verify(mapping.bytes(), header, file);
+  }
   fs::path path;
   MappedFile mapping;
   SafetensorsHeader header;
@@ -98,7 +170,11 @@ std::span<const std::byte> SafetensorsFile::bytes(const std::string& tensor) con
 
 void write_safetensors(const fs::path& path, std::span<const NamedBytes> tensors,
                        const std::map<std::string, std::string>& metadata) {
-  const std::string header = header_bytes(path, tensors, metadata);
+  std::string header = header_bytes(path, tensors, metadata);
+  FileChecksum checksum;
+  checksum.update(header);
+  for (const auto& tensor : tensors) checksum.update(tensor.data);
+  header.replace(kChecksumAt, kNoChecksum.size(), checksum.hex());
   AtomicFile file(path);
   file.write(header);
   for (const auto& tensor : tensors) {

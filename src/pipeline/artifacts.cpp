@@ -101,11 +101,20 @@ void link_student(const Job& job, const StageArtifact& student) {
   export_towers(open_model(student.folder / "student_best.safetensors"), log_dir / "student_hf");
 }
 
+/// What an earlier run with a student left in the folder: nobody shall take it for this run's.
+void remove_student(const fs::path& log_dir) {
+  for (const char* file : {"student_best.safetensors", "student_best.pth", "student_final.safetensors",
+                           "student_final.pth", "student_projections.safetensors"})
+    fs::remove(log_dir / file);
+  fs::remove_all(log_dir / "student_hf");
+}
+
 }  // namespace
 
 void write_artifacts(const Job& job, const Finished& finished, const StageArtifact& test) {
   const fs::path log_dir = job.config.logging.log_dir;
   const auto r = results(job, finished, test);
+  if (!finished.student && !finished.joint) remove_student(log_dir);
   for (std::size_t i = 0; i < finished.teachers.size(); ++i) {
     link_weights(log_dir, finished.teachers[i], "teacher", numbered("teacher", i));
     write_metrics(log_dir, numbered("teacher", i) + "_metrics", history_of(finished.teachers[i]));

@@ -14,7 +14,7 @@ constexpr int kTeacherVersion = 3;
 constexpr int kCacheVersion = 2;
 constexpr int kStudentVersion = 3;
 constexpr int kJointVersion = 2;
-constexpr int kTestVersion = 2;
+constexpr int kTestVersion = 3;
 
 using Json = nlohmann::json;
 using Digests = std::map<std::string, std::string>;
@@ -25,6 +25,7 @@ Json training_subset(const Config& config) {
       config, {"data.batch_size", "training.precision", "training.weight_decay", "training.betas", "training.eps",
                "training.clip_norm", "training.schedule", "training.warmup_fraction", "training.micro_batch_size"});
   if (config.augment.views > 0) json.merge_patch(subset(config, {"augment"}));
+  if (config.training.spike_factor > 0) json.merge_patch(subset(config, {"training.spike_factor"}));
   return json;
 }
 
@@ -55,6 +56,8 @@ StageInputs teacher_inputs(const Config& config, const TeacherSource& source, co
     stage.config.merge_patch(
         subset(config, {"training.teacher_epochs", "training.teacher_lr", "training.teacher_select"}));
     stage.config["training"]["seed"] = source.seed;
+    if (config.augment.views > 0)
+      stage.config["augment"]["seed"] = config.training.seed;  // the job's, not the teacher's
   } else if (source.weights.empty()) {
     stage.config["training"]["seed"] = source.seed;
   }
@@ -150,12 +153,13 @@ JobPlan make_plan(const Config& config, const DataKeys& data, const std::string&
     if (!config.training.teacher_only) plan.student = student_inputs(config, plan, device_type, external);
   }
   if (plan.teachers.empty() && !plan.student && !plan.joint) {
-    throw UsageError(
-        "training.teacher_only is set but there is no teacher: raise training.teacher_epochs or give teacher.weights");
+    throw UsageError("training.teacher_only is set but there is no teacher: raise training.teacher_epochs");
   }
 
   plan.test = {.stage = "test", .version = kTestVersion};
-  plan.test.config = subset(config, {"evaluation.save_teacher_metrics", "evaluation.robustness", "training.precision"});
+  plan.test.config = subset(config, {"evaluation", "training.precision"});
+  plan.test.config["evaluation"].erase("batch_size");
+  if (config.evaluation.robustness) plan.test.config["seed"] = config.training.seed;
   plan.test.config["device"] = device_type;
   if (joint) {
     plan.test.parents["joint"] = plan.joint->key();

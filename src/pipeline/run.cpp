@@ -3,12 +3,15 @@
 #include <ATen/Parallel.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
 #include "mmkd/base/log.h"
 #include "mmkd/comm/agree.h"
+#include "mmkd/comm/liveness.h"
 #include "mmkd/config/names.h"
 #include "mmkd/config/print.h"
 #include "mmkd/data/pack.h"
@@ -269,6 +272,15 @@ void write_seeds(const Config& config) {
   std::fputs(text.c_str(), stdout);
 }
 
+LivenessOptions liveness_options(const Config& config) {
+  const auto milliseconds = [](double seconds) { return std::chrono::milliseconds(std::llround(seconds * 1e3)); };
+  LivenessOptions options{.dead_after = milliseconds(config.watchdog.dead_after),
+                          .stalled_after = milliseconds(config.watchdog.stalled_after),
+                          .network_interface = ""};
+  if (const char* chosen = std::getenv("MMKD_INTERFACE")) options.network_interface = chosen;
+  return options;
+}
+
 }  // namespace
 
 void run_job(const LoadedConfig& loaded, const MpiSession& mpi, const RunOptions& options) {
@@ -276,6 +288,7 @@ void run_job(const LoadedConfig& loaded, const MpiSession& mpi, const RunOptions
   at::DeviceType device = at::kCPU;
   on_all_ranks(mpi, [&] { device = choose_device(config.device); });
   divide_cores(mpi);
+  const Liveness liveness(mpi, liveness_options(config));
   if (options.dry_run) {
     if (const auto key = missing_pack(config, mpi); !key.empty()) {
       on_rank_zero(mpi, [&] { print_plan_before_packing(config, key); });

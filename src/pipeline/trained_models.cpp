@@ -27,13 +27,23 @@ ModelCard model_card(const Job& job, const ModelSource& source) {
                  .policy = job.packed.policies[role],
                  .tokenizer = {},
                  .tokenizer_settings = {},
-                 .max_length = job.config.data.max_length,
+                 .max_length = 0,
                  .tasks = {}};
   for (const auto& task : job.packed.tasks) card.tasks.push_back({task.label, task.classes});
   if (source.spec.modality == Modality::image) return card;
+  // The data decides, and with data.packed it need not be what the configuration would have packed.
+  const auto& stream = job.packed.token_streams.at(static_cast<std::size_t>(job.packed.token_stream_of[role]));
+  card.max_length = stream.max_length;
   const auto tokenizer = resolve_pack_inputs(job.config).tokenizers[role];
   card.tokenizer = read_tokenizer_text(tokenizer.file);
   card.tokenizer_settings = tokenizer.settings;
+  if (WordPieceTokenizer::from_text(card.tokenizer, card.tokenizer_settings).digest() != stream.tokenizer_digest) {
+    throw UsageError(
+        "{}: its texts were not encoded by {}, which the configuration names for the {}; name the tokenizer that "
+        "packed "
+        "them, or pack again",
+        job.packed.folder.string(), tokenizer.file.string(), name(source.role));
+  }
   return card;
 }
 

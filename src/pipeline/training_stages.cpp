@@ -208,7 +208,10 @@ TrainerSpec trainer_spec(const Config& config, const ModelSource& source) {
                         .weight_decay = training.weight_decay,
                         .clip_norm = training.clip_norm},
           .views = config.augment.views,
-          .joint_teacher_lr = training.teacher_lr};
+          .joint_teacher_lr = training.teacher_lr,
+          .checkpoint_every = std::chrono::duration<double>(training.checkpoint_minutes * 60),
+          .max_bad_steps = training.max_bad_steps,
+          .spike_factor = training.spike_factor};
 }
 
 EvaluationOptions evaluation_options(const Config& config, Role role) {

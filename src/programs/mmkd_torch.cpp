@@ -88,6 +88,8 @@ struct EvalCommand {
     options.batch_size = batch_size;
     options.num_workers = workers;
     options.precision = model.precision;
+    const auto config = model.place / "config.yaml";
+    if (fs::exists(config)) options.seed = static_cast<std::uint64_t>(load_config(config).config.training.seed);
     const auto scores = evaluate_model(*world, opened, info, split, robustness, options);
     on_rank_zero(mpi, [&] { write(scores); });
   }
@@ -172,9 +174,20 @@ struct ExportCommand {
     app.add_option("--out", output, "Folder that is made; an export that is there is replaced")->required();
   }
 
+  /// Made by this command, with nothing else in it: it may be replaced.
+  static bool is_export(const fs::path& folder) {
+    if (!fs::is_directory(folder)) return false;
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      const auto name = entry.path().filename();
+      if (name != "model.safetensors" && name != "model.pth" && name != "vision" && name != "text") return false;
+    }
+    const auto weights = folder / "model.safetensors";
+    return fs::exists(weights) ? Checkpoint::open(weights).metadata().contains("mmkd_model") : fs::is_empty(folder);
+  }
+
   void run(const MpiSession&) const {
-    if (fs::exists(output) && !fs::is_empty(output) && !fs::exists(output / "model.safetensors"))
-      throw UsageError("{}: exists and holds no exported model; name another folder", output.string());
+    if (fs::exists(output) && !is_export(output))
+      throw UsageError("{}: exists and is no exported model; name another folder", output.string());
     export_model(model.open(), output);
     log::info("{}: written", output.string());
   }

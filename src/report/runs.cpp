@@ -89,7 +89,8 @@ void name_runs(std::vector<FinishedRun>& runs) {
 /// What the loss is called: its type, or its terms.
 std::string loss_name(const Json& result) {
   const auto& loss = result.at("loss");
-  if (loss.contains("type") && loss.at("type").is_string()) return loss.at("type").get<std::string>();
+  if (loss.contains("type") && loss.at("type").is_string() && loss.at("type") != "terms")
+    return loss.at("type").get<std::string>();
   std::string name;
   if (loss.contains("terms") && loss.at("terms").is_array()) {
     for (const auto& term : loss.at("terms")) {

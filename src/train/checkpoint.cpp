@@ -13,7 +13,7 @@
 namespace mmkd {
 namespace {
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 constexpr std::string_view kPrefix = "ckpt-";
 constexpr const char* kFiles[] = {"state.json", "tensors.safetensors"};
 
@@ -47,8 +47,10 @@ std::string manifest_of(const fs::path& folder, std::int64_t step) {
 
 void verify(const fs::path& folder, std::int64_t step) {
   const fs::path path = folder / "manifest.json";
-  auto manifest = nlohmann::json::parse(read_file(path, std::uint64_t{1} << 20), nullptr, false);
+  const std::string text = read_file(path, std::uint64_t{1} << 20);
+  auto manifest = nlohmann::json::parse(text, nullptr, false);
   if (!manifest.is_object()) throw Error("{}: is no JSON object", path.string());
+  if (manifest.dump(1) + "\n" != text) throw Error("{}: has changed since it was written", path.string());
   const auto checksum = manifest.value("checksum", "");
   manifest.erase("checksum");
   if (checksum != sha256_hex(manifest.dump())) throw Error("{}: its own checksum does not fit", path.string());
@@ -105,6 +107,35 @@ std::optional<TrainingState> CheckpointStore::load_newest() const {
     }
   }
   return std::nullopt;
+}
+
+std::int64_t CheckpointStore::newest_step() const {
+  const auto steps = steps_in(folder_);
+  return steps.empty() ? -1 : steps.front();
+}
+
+CheckpointWriter::~CheckpointWriter() { finish(); }
+
+void CheckpointWriter::write(TrainingState checkpoint) {
+  finish();
+  thread_ = std::thread([this, checkpoint = std::move(checkpoint)] {
+    failure_.clear();
+    try {
+      store_.save(checkpoint);
+    } catch (const std::exception& e) {
+      failure_ = e.what();
+      const auto newest = store_.newest_step();
+      log::warn("the checkpoint after step {} could not be written: {}. Training goes on; {}.", checkpoint.step,
+                failure_,
+                newest < 0 ? std::string("there is none to go on from yet")
+                           : fmt::format("the newest one is that after step {}", newest));
+    }
+  });
+}
+
+std::string CheckpointWriter::finish() {
+  if (thread_.joinable()) thread_.join();
+  return failure_;
 }
 
 void CheckpointStore::clear() const {

@@ -63,7 +63,7 @@ std::vector<at::Tensor> AdamW::gradients() const {
 
 /// Parameters [begin, end).
 void AdamW::update(std::size_t begin, std::size_t end, double learning_rate, const std::vector<at::Tensor>& grads,
-                   const std::optional<at::Tensor>& divisor) {
+                   const std::optional<at::Tensor>& divisor, const at::Tensor& skip) {
   if (begin == end) return;
   const auto part = [&](const std::vector<at::Tensor>& all) {
     return std::vector<at::Tensor>(all.begin() + static_cast<std::ptrdiff_t>(begin),
@@ -74,24 +74,24 @@ void AdamW::update(std::size_t begin, std::size_t end, double learning_rate, con
   const std::vector<at::Tensor> steps(values.size(), step_);
   at::_fused_adamw_(values, part(grads), part(exp_avg_), part(exp_avg_sq_), /*max_exp_avg_sqs=*/{}, steps,
                     learning_rate, options_.betas[0], options_.betas[1], options_.weight_decay, options_.eps,
-                    /*amsgrad=*/false, /*maximize=*/false, divisor);
+                    /*amsgrad=*/false, /*maximize=*/false, divisor, skip);
 }
 
-at::Tensor AdamW::step(double learning_rate) {
+AdamW::Step AdamW::step(double learning_rate, const at::Tensor& skip) {
   const at::NoGradGuard no_grad;
   auto grads = gradients();
-  at::Tensor norm;
+  Step result;
+  result.norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(grads)), 2);
+  result.skipped = at::isfinite(result.norm).logical_not().to(at::kFloat);
+  if (skip.defined()) result.skipped = at::maximum(result.skipped, skip.ne(0).to(at::kFloat));
   std::optional<at::Tensor> divisor;
-  if (options_.clip_norm > 0) {
-    norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(grads)), 2);
-    // The kernels divide gradients by a scale as they read them, which spares clipping its own pass over memory. It is
-    // exactly 1 where nothing is to be clipped.
-    divisor = ((norm + 1e-6) / options_.clip_norm).clamp_min(1.0);
-  }
-  step_.add_(1);
-  update(0, scaled_, learning_rate * scale_, grads, divisor);
-  update(scaled_, parameters_.size(), learning_rate, grads, divisor);
-  return norm;
+  // The kernels divide gradients by a scale as they read them, which spares clipping its own pass over memory. It is
+  // exactly 1 where nothing is to be clipped.
+  if (options_.clip_norm > 0) divisor = ((result.norm + 1e-6) / options_.clip_norm).clamp_min(1.0);
+  step_.add_(1 - result.skipped);
+  update(0, scaled_, learning_rate * scale_, grads, divisor, result.skipped);
+  update(scaled_, parameters_.size(), learning_rate, grads, divisor, result.skipped);
+  return result;
 }
 
 void AdamW::zero_grad() {

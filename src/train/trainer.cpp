@@ -9,6 +9,7 @@
 #include "mmkd/base/error.h"
 #include "mmkd/base/log.h"
 #include "mmkd/base/signals.h"
+#include "mmkd/comm/activity.h"
 #include "mmkd/comm/agree.h"
 #include "mmkd/train/loader.h"
 #include "mmkd/train/precision.h"
@@ -127,6 +128,8 @@ Trainer::Trainer(const TrainerParts& parts, const TrainerSpec& spec, TrainerHook
       route_names_(parts.model.route_names()) {
   loss_sums_ = at::zeros({static_cast<std::int64_t>(sum_names().size())},
                          at::TensorOptions(at::kDouble).device(parts.world.device()));
+  step_terms_ = at::zeros_like(loss_sums_);
+  if (parts_.checkpoints != nullptr) writer_.emplace(*parts_.checkpoints);
   if (spec_.micro_batch_size > 0 && parts_.objective.relational() && parts_.joint_teacher != nullptr) {
     throw UsageError(
         "training.micro_batch_size: expected 0 with mode joint and a loss that compares samples with one another");
@@ -158,6 +161,7 @@ ScheduleConfig Trainer::schedule() const {
 }
 
 TrainOutcome Trainer::run() {
+  activity().enter_phase(spec_.stage);
   // After resume(): the broadcast of the initial parameters inside is then a check, not a change.
   sync_.emplace(parts_.world, values(parameters_of(parts_)));
   while (epoch_ < spec_.epochs) {
@@ -165,6 +169,7 @@ TrainOutcome Trainer::run() {
     finish_epoch();
   }
   sync_.reset();
+  if (writer_) writer_->finish();
   return outcome_;
 }
 
@@ -183,12 +188,27 @@ void Trainer::train_epoch() {
                      {.num_workers = spec_.num_workers});
   while (auto batch = loader.next()) {
     train_step(to_device(std::move(*batch), parts_.world.device()));
-    stop_if_asked();
+    vote();
   }
+}
+
+/// What a forward pass changes though no gradient leads to it: running statistics of batch norms.
+std::vector<at::Tensor> Trainer::buffers() const {
+  auto all = parts_.model.buffers();
+  if (parts_.joint_teacher != nullptr) {
+    const auto more = parts_.joint_teacher->buffers();
+    all.insert(all.end(), more.begin(), more.end());
+  }
+  return all;
 }
 
 void Trainer::train_step(Batch batch) {
   optimizer_.zero_grad();
+  const at::Tensor sums_before = loss_sums_.clone();
+  const auto changing = buffers();
+  std::vector<at::Tensor> buffers_before;
+  for (const auto& buffer : changing) buffers_before.push_back(buffer.clone());
+  step_terms_.zero_();
   sync_->begin_step();
   const auto global_count = batch.shares.global_count;
   const std::int64_t rows = batch.labels.at(0).size(0);
@@ -199,10 +219,19 @@ void Trainer::train_step(Batch batch) {
     one_pass(batch, part);
   }
   last_lr_ = learning_rate(schedule(), step_);
-  optimizer_.step(last_lr_);
+  const at::Tensor skipped = optimizer_.step(last_lr_, spec_.spike_factor > 0 ? spike() : at::Tensor()).skipped;
+  // Nothing of a bad step stays. On the device, so that no step waits for it.
+  const at::Tensor bad = skipped.ne(0);
+  loss_sums_.copy_(at::where(bad, sums_before, loss_sums_));
+  for (std::size_t i = 0; i < changing.size(); ++i) {
+    at::Tensor buffer = changing[i];
+    buffer.copy_(at::where(bad, buffers_before[i], buffer));
+  }
   ++step_;
   ++step_in_epoch_;
   samples_ += global_count;
+  activity().tick(step_);
+  check_step(batch, skipped);
   if (hooks_.on_step) {
     hooks_.on_step({.epoch = epoch_ + 1,
                     .epochs = spec_.epochs,
@@ -211,6 +240,77 @@ void Trainer::train_step(Batch batch) {
                     .samples = samples_,
                     .learning_rate = last_lr_});
   }
+}
+
+/// 1 where the step's loss is far above those before it. Collective; waits for the device.
+at::Tensor Trainer::spike() const {
+  const at::Tensor all = parts_.world.all_gather(step_terms_.unsqueeze(0));
+  const double loss = all.sum(0)[0].item<double>() / static_cast<double>(spec_.batch_size);
+  const bool is_spike = mean_loss_ > 0 && loss > spec_.spike_factor * mean_loss_;
+  return at::full({}, is_spike ? 1.0F : 0.0F, at::TensorOptions(at::kFloat).device(parts_.world.device()));
+}
+
+/// The reduced gradients are the same everywhere, so every rank finds the same step bad without asking the others.
+void Trainer::check_step(const Batch& batch, const at::Tensor& skipped) {
+  const bool bad = skipped.item<float>() != 0;
+  if (spec_.spike_factor > 0 && !bad) {
+    constexpr double kMemory = 0.98;
+    const at::Tensor all = parts_.world.all_gather(step_terms_.unsqueeze(0));
+    const double loss = all.sum(0)[0].item<double>() / static_cast<double>(batch.shares.global_count);
+    mean_loss_ = mean_loss_ > 0 ? kMemory * mean_loss_ + (1 - kMemory) * loss : loss;
+  }
+  if (!bad) return;
+  ++bad_steps_;
+  skipped_samples_ += batch.shares.global_count;
+  const auto findings = parts_.world.mpi().all_gather(bad_terms(batch));
+  std::string text;
+  for (std::size_t rank = 0; rank < findings.size(); ++rank) {
+    if (!findings[rank].empty()) text += fmt::format("\n  rank {}: {}", rank, findings[rank]);
+  }
+  const auto gradients = bad_gradients();  // the same everywhere
+  if (!gradients.empty()) text += "\n  " + gradients;
+  if (text.empty()) text = "\n  the loss is a spike";
+  const std::string what =
+      fmt::format("{}: step {} (epoch {}) is skipped, since its loss or gradients cannot be used:{}", spec_.stage,
+                  step_, epoch_ + 1, text);
+  if (bad_steps_ > spec_.max_bad_steps) {
+    throw CollectiveError(
+        ExitCode::failure,
+        fmt::format("{}\nThat makes {} such steps, more than training.max_bad_steps ({}). Lower the learning rate, set "
+                    "training.clip_norm, or look at the samples; the checkpoint of the epoch before is kept.",
+                    what, bad_steps_, spec_.max_bad_steps));
+  }
+  if (parts_.world.rank() == 0) log::warn("{}", what);
+}
+
+/// Terms of the loss that are not finite on this rank, with its samples. Empty: all are.
+std::string Trainer::bad_terms(const Batch& batch) const {
+  std::string text;
+  const at::Tensor terms = step_terms_.to(at::kCPU);
+  const auto names = parts_.objective.term_names();
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const double value = terms[static_cast<std::int64_t>(i)].item<double>();
+    if (std::isfinite(value)) continue;
+    text +=
+        fmt::format("{}term '{}' is {}", text.empty() ? "" : ", ", names[i], std::isnan(value) ? "NaN" : "infinite");
+  }
+  if (text.empty()) return text;
+  text += "; samples";
+  for (const auto row : batch.rows) text += " " + std::string(parts_.train.get(row).id);
+  return text;
+}
+
+/// The first parameters whose gradients are not finite, and the number of the others.
+std::string Trainer::bad_gradients() const {
+  constexpr std::size_t kMost = 3;
+  std::string text;
+  std::size_t found = 0;
+  for (const auto& [name, tensor] : parameters_of(parts_)) {
+    if (!tensor.grad().defined() || at::isfinite(tensor.grad()).all().item<bool>()) continue;
+    if (++found <= kMost) text += fmt::format("{}{}", text.empty() ? "gradients of " : ", ", name);
+  }
+  if (found > kMost) text += fmt::format(" and {} more", found - kMost);
+  return text;
 }
 
 void Trainer::one_pass(const Batch& batch, std::int64_t part) {
@@ -353,6 +453,7 @@ at::Tensor Trainer::joint_teacher_loss(const Batch& batch, std::optional<Teacher
 }
 
 void Trainer::count_terms(const at::Tensor& terms, const BatchShares& shares) {
+  step_terms_.narrow(0, 0, terms.size(0)).add_(terms.to(at::kDouble), static_cast<double>(shares.global_count));
   loss_sums_.narrow(0, 0, terms.size(0)).add_(terms.to(at::kDouble), static_cast<double>(shares.global_count));
 }
 
@@ -370,7 +471,8 @@ at::Tensor Trainer::all_loss_sums() const {
 }
 
 void Trainer::finish_epoch() {
-  const at::Tensor means = all_loss_sums().sum(0) / static_cast<double>(parts_.train.size());
+  const auto samples = parts_.train.size() - skipped_samples_;
+  const at::Tensor means = all_loss_sums().sum(0) / static_cast<double>(samples);
   EpochRecord record{.epoch = epoch_ + 1, .learning_rate = last_lr_, .losses = {}, .dev = {}};
   const auto names = sum_names();
   for (std::size_t i = 0; i < names.size(); ++i)
@@ -389,6 +491,7 @@ void Trainer::finish_epoch() {
   }
   ++epoch_;
   step_in_epoch_ = 0;
+  skipped_samples_ = 0;
   loss_sums_.zero_();
   if (parts_.world.rank() == 0) {
     outcome_.history.push_back(epoch_row(record));
@@ -415,37 +518,50 @@ std::vector<NamedTensor> Trainer::live_state() const {
   return state;
 }
 
+/// Collective. Copies the state; the file follows on a thread of rank 0.
 void Trainer::save_checkpoint() {
+  saved_ = std::chrono::steady_clock::now();
   const at::Tensor sums = all_loss_sums();
-  on_rank_zero(parts_.world.mpi(), [&] {
-    TrainingState checkpoint;
-    checkpoint.step = step_;
-    checkpoint.state = {{"stage", spec_.stage},
-                        {"epoch", epoch_},
-                        {"step_in_epoch", step_in_epoch_},
-                        {"step", step_},
-                        {"world", parts_.world.size()},
-                        {"threads", at::get_num_threads()},
-                        {"learning_rate", last_lr_},
-                        {"history", outcome_.history},
-                        {"best_epoch", outcome_.best_epoch},
-                        {"best_score", outcome_.best_score}};
-    checkpoint.tensors = live_state();
-    for (const auto& item : outcome_.best) checkpoint.tensors.push_back({"best." + item.name, item.tensor});
-    checkpoint.tensors.push_back({"loss_sums", sums});
-    parts_.checkpoints->save(checkpoint);
-  });
+  if (!writer_) return;
+  TrainingState checkpoint;
+  checkpoint.step = step_;
+  checkpoint.state = {{"stage", spec_.stage},
+                      {"epoch", epoch_},
+                      {"step_in_epoch", step_in_epoch_},
+                      {"step", step_},
+                      {"world", parts_.world.size()},
+                      {"threads", at::get_num_threads()},
+                      {"learning_rate", last_lr_},
+                      {"skipped_samples", skipped_samples_},
+                      {"bad_steps", bad_steps_},
+                      {"mean_loss", mean_loss_},
+                      {"history", outcome_.history},
+                      {"best_epoch", outcome_.best_epoch},
+                      {"best_score", outcome_.best_score}};
+  checkpoint.tensors = snapshot(live_state());
+  for (const auto& item : outcome_.best) checkpoint.tensors.push_back({"best." + item.name, item.tensor});
+  checkpoint.tensors.push_back({"loss_sums", sums});
+  writer_->write(std::move(checkpoint));
 }
 
-void Trainer::stop_if_asked() {
+/// Between two steps the ranks agree whether to stop (any of them was asked to) and whether to save (rank 0's clock).
+void Trainer::vote() {
+  constexpr unsigned kStop = 1, kSave = 2;
   const auto& mpi = parts_.world.mpi();
-  if (!mpi.any(stop_requested().has_value())) return;
+  const bool due = writer_ && spec_.checkpoint_every.count() > 0 &&
+                   std::chrono::steady_clock::now() - saved_ > spec_.checkpoint_every;
+  const auto votes = mpi.any_of((stop_requested() ? kStop : 0U) | (due ? kSave : 0U));
+  if (votes == 0) return;
   save_checkpoint();
+  if ((votes & kStop) == 0) return;
+  const auto failure = from_rank_zero(mpi, [&] { return writer_->finish(); });
   throw CollectiveError(
       ExitCode::interrupted,
-      fmt::format("stopped by a signal in stage {} after step {} (epoch {}); a checkpoint is on disk, the same command "
-                  "goes on from there",
-                  spec_.stage, step_, epoch_ + 1));
+      fmt::format("stopped by a signal in stage {} after step {} (epoch {}); {}, the same command goes on from there",
+                  spec_.stage, step_, epoch_ + 1,
+                  failure.empty()
+                      ? "a checkpoint is on disk"
+                      : fmt::format("no checkpoint could be written ({}); if an older one is on disk", failure)));
 }
 
 void Trainer::resume() {
@@ -474,6 +590,9 @@ void Trainer::resume() {
   step_in_epoch_ = state.at("step_in_epoch").get<std::int64_t>();
   step_ = state.at("step").get<std::int64_t>();
   last_lr_ = state.at("learning_rate").get<double>();
+  skipped_samples_ = state.at("skipped_samples").get<std::int64_t>();
+  bad_steps_ = state.at("bad_steps").get<std::int64_t>();
+  mean_loss_ = state.at("mean_loss").get<double>();
   outcome_.history = state.at("history").get<std::vector<nlohmann::ordered_json>>();
   outcome_.best_epoch = state.at("best_epoch").get<std::int64_t>();
   outcome_.best_score = state.at("best_score").get<double>();

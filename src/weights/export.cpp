@@ -114,7 +114,8 @@ void export_text_tower(const fs::path& folder, const TextTower& tower) {
     throw Error("{}: has {} tokens, the tower's word embedding {} rows", tower.tokenizer.name, tokens.size(),
                 config.vocab_size);
   }
-  config.pad_token_id = pad_id_of(tokens, tower.tokenizer.name);
+  // RoBERTa counts its positions from the padding's number, which is part of the weights.
+  if (config.family != TextFamily::roberta) config.pad_token_id = pad_id_of(tokens, tower.tokenizer.name);
   AtomicFolder out(folder);
   write_json(out.path() / "config.json", to_hf_json(config));
   write_json(out.path() / "tokenizer_config.json", tokenizer_config(tower));

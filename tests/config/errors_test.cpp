@@ -44,7 +44,7 @@ TEST(ConfigErrors, AreReportedAllAtOnceInTheOrderOfTheFile) {
           "c.yaml:16:9: fusion: expected a map of keys, found \"simple\"",
           "c.yaml:17:1: lr: unknown key; expected one of artifacts, augment, cache, data, device, evaluation, "
           "fusion, "
-          "logging, loss, student, teacher, training, weights",
+          "logging, loss, student, teacher, training, watchdog, weights",
           "--set training.T=-1: training.T: expected a number above 0 or null, found \"-1\"",
           "--set evaluation.mcnemar=maybe: evaluation.mcnemar: expected true or false, found \"maybe\"",
       }));
@@ -100,10 +100,10 @@ TEST(ConfigErrors, PointAKeyInTheWrongSectionToTheRightOne) {
       (Lines{
           "c.yaml:4:1: data_root: unknown key; expected one of artifacts, augment, cache, data, device, evaluation, "
           "fusion, "
-          "logging, loss, student, teacher, training, weights",
+          "logging, loss, student, teacher, training, watchdog, weights",
           "c.yaml:5:1: saed: unknown key; expected one of artifacts, augment, cache, data, device, evaluation, "
           "fusion, "
-          "logging, loss, student, teacher, training, weights",
+          "logging, loss, student, teacher, training, watchdog, weights",
           "c.yaml:6:1: seed: unknown key; did you mean \"training.seed\"?",
           "c.yaml:7:1: vision: unknown key; did you mean \"student.vision\" or \"teacher.vision\"?",
           "c.yaml:8:1: log_dir: unknown key; did you mean \"logging.log_dir\"?",

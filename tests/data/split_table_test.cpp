@@ -156,7 +156,7 @@ TEST_F(SplitTable, RefusesWrongOptions) {
   wrong.stratify = {};
   EXPECT_THROW(split_table(wrong), UsageError);
   wrong.stratify = {"colour"};
-  EXPECT_THROW(split_table(wrong), Error);
+  EXPECT_THROW(split_table(wrong), UsageError);
 }
 
 }  // namespace

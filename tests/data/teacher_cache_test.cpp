@@ -10,6 +10,7 @@
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
 #include "mmkd/base/hash.h"
+#include "mmkd/base/log.h"
 #include "mmkd/base/rng.h"
 #include "src/data/half.h"
 #include "tests/support/temp_folder.h"
@@ -84,6 +85,7 @@ TEST(TeacherCache, HasTheSameBytesWhateverTheOrderOfTheBlocks) {
 }
 
 TEST(TeacherCacheJournal, GoesOnAfterBeingCutAnywhere) {
+  log::configure(log::Level::warn, "");  // one line a journal
   const test::TempFolder folder;
   const auto layout = small_layout();
   {
@@ -105,6 +107,7 @@ TEST(TeacherCacheJournal, GoesOnAfterBeingCutAnywhere) {
 }
 
 TEST(TeacherCacheJournal, NeverTakesAFlippedBlock) {
+  log::configure(log::Level::warn, "");  // one line a journal
   const test::TempFolder folder;
   const auto layout = small_layout();
   {
@@ -148,34 +151,22 @@ TEST(TeacherCacheJournal, RefusesWhatIsIncompleteTwiceOrNotFinite) {
   EXPECT_THROW(journal.add(1, keys, values), Error);
 }
 
-TEST(TeacherCache, DetectsFlippedBytesWhereverTheyChangeARow) {
+TEST(TeacherCache, ReadsFilesOfTheVersionWithoutAChecksumOfTheirTables) {
   const test::TempFolder folder;
-  const auto layout = small_layout();
-  TeacherCacheJournal journal(folder / "j", layout, 4);
-  for (int block = 0; block < 3; ++block) add_block(journal, layout, block, 4);
-  journal.assemble(folder / "cache");
-  const std::string whole = read_file(folder / "cache");
+  const fs::path corpus = MMKD_SOURCE_DIR "/tests/fuzz/corpus/teacher_cache/version_1";
+  write_plain(folder / "cache", read_file(corpus).substr(1));  // the first byte is the fuzz target's
+  const TeacherCacheLayout layout{.rows = 3,
+                                  .img_raw = 2,
+                                  .txt_raw = 3,
+                                  .proj = 2,
+                                  .classes = {2, 4},
+                                  .features = CacheFeatures::fp32,
+                                  .pack_key = std::string(64, 'a'),
+                                  .teacher_key = std::string(64, 'b')};
+  const TeacherCache cache(folder / "cache", layout);
   std::vector<float> values(static_cast<std::size_t>(layout.floats_per_row()));
-  KeyedRng rng(1, RngPurpose::demo);
-  int noticed = 0;
-  for (int trial = 0; trial < 1000; ++trial) {
-    std::string flipped = whole;
-    const auto at = rng.below(whole.size());
-    flipped[at] = static_cast<char>(flipped[at] ^ (1 << rng.below(8)));
-    write_plain(folder / "flipped", flipped);
-    try {
-      const TeacherCache cache(folder / "flipped", layout);
-      for (std::int64_t row = 0; row < layout.rows; ++row) {
-        cache.read(row, key_of(row), values);
-        // A flip that no error reports must not have changed anything (padding between the datasets).
-        for (std::int64_t k = 0; k < layout.floats_per_row(); ++k)
-          ASSERT_EQ(values[static_cast<std::size_t>(k)], value_of(row, k)) << "byte " << at;
-      }
-    } catch (const Error&) {
-      ++noticed;
-    }
-  }
-  EXPECT_GT(noticed, 0);
+  cache.read(2, 2, values);
+  EXPECT_EQ(values.front(), 2.0F);
 }
 
 TEST(TeacherCache, RefusesAnotherLayoutAndAnotherSample) {

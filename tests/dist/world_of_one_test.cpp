@@ -5,9 +5,9 @@
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
 #include "mmkd/base/error.h"
+#include "mmkd/comm/network.h"
 #include "mmkd/dist/cuda_plugin.h"
 #include "mmkd/dist/world.h"
-#include "src/dist/rendezvous.h"
 
 namespace mmkd {
 namespace {

@@ -9,6 +9,7 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
+#include "mmkd/base/hash.h"
 #include "tests/support/temp_folder.h"
 
 namespace mmkd {
@@ -238,6 +239,52 @@ TEST_F(SafetensorsFiles, StartTheirDataAtAMultipleOf64AndKeepTheGivenOrder) {
 }
 
 TEST_F(SafetensorsFiles, AreEqualByteForByteForEqualInput) { EXPECT_EQ(small_file(), small_file()); }
+
+TEST_F(SafetensorsFiles, HaveAChecksumOverTheWholeFileWithItsOwnDigitsAsZeros) {
+  std::string whole = small_file();
+  constexpr std::string_view kBefore = R"({"__metadata__":{"mmkd_checksum":")";
+  ASSERT_EQ(whole.substr(8, kBefore.size()), kBefore);
+  const auto digits = whole.substr(8 + kBefore.size(), 16);
+  whole.replace(8 + kBefore.size(), 16, 16, '0');
+  EXPECT_EQ(to_hex(checksum64(whole)), digits);
+  EXPECT_FALSE(SafetensorsFile(path()).header().metadata.contains("mmkd_checksum")) << "it is the container's matter";
+}
+
+TEST_F(SafetensorsFiles, WithAnyChangedByteAreRefused) {
+  const std::string whole = small_file();
+  for (std::size_t at = 0; at < whole.size(); ++at) {
+    for (const int by : {1, 2, 4, 8, 16, 32, 64, 128, 255, 0x7C}) {
+      std::string damaged = whole;
+      damaged[at] = static_cast<char>(damaged[at] ^ by);
+      write(damaged);
+      EXPECT_THROW(SafetensorsFile{path()}, Error) << "byte " << at << " XOR " << by;
+    }
+  }
+}
+
+TEST_F(SafetensorsFiles, OfOtherProgramsNeedNoChecksum) {
+  for (const char* metadata : {"", R"("__metadata__":{},)", R"("__metadata__":{"format":"pt","tasks":"[]"},)"}) {
+    write(container("{" + std::string(metadata) + R"("a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}})",
+                    kEightBytes));
+    EXPECT_NO_THROW(SafetensorsFile{path()}) << metadata;
+  }
+}
+
+TEST_F(SafetensorsFiles, ThatClaimToBeOursNeedTheirChecksum) {
+  for (const char* metadata : {R"("mmkd_version":"1")", R"("format":"pt","mmkd_checksum":"0000000000000000")",
+                               R"("mmkd_checksun":"")", R"("mmkd_checksum":"")",
+                               R"("mmkd_checksum":"00000000000000000000000000000000000000000000000000000000000000")"}) {
+    write(container(
+        "{\"__metadata__\":{" + std::string(metadata) + R"(},"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}})",
+        kEightBytes));
+    EXPECT_THROW(SafetensorsFile{path()}, Error) << metadata;
+  }
+}
+
+TEST_F(SafetensorsFiles, GetAChecksumOfTheirOwnWhereTheMetadataIsThatOfAnotherFile) {
+  write_safetensors(path(), {}, {{"mmkd_checksum", "of another file"}, {"format", "pt"}});
+  EXPECT_EQ(SafetensorsFile(path()).header().metadata, (std::map<std::string, std::string>{{"format", "pt"}}));
+}
 
 TEST_F(SafetensorsFiles, TruncatedAtAnyByteAreRefused) {
   const std::string whole = small_file();

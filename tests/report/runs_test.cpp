@@ -18,7 +18,7 @@ Json result(int seed, const std::string& fusion, double dev, double test) {
           {"metrics", {{"dev", {{"dev_organ_f1", dev}}}, {"test", {{"test_organ_f1", test}}}}},
           {"models", {{"teacher", nullptr}, {"student", {{"params_millions", 1.234}}}}},
           {"fusion", {{"type", fusion}}},
-          {"loss", {{"type", nullptr}, {"terms", {{{"ce", {{"weight", 1}}}}, {{"dkd", {{"weight", 1}}}}}}}},
+          {"loss", {{"type", "terms"}, {"terms", {{{"ce", {{"weight", 1}}}}, {{"dkd", {{"weight", 1}}}}}}}},
           {"data", {{"tasks", {{{"key", "organ"}}}}}},
           {"seed", seed}};
 }

@@ -58,7 +58,7 @@ TEST(AdamW, FirstStepMovesByTheRateAgainstTheGradientAfterDecay) {
   // m̂ = g and v̂ = g² in the first step: p(1 − lr·wd) − lr·sign(g)
   const auto p = parameter({1.0F, -2.0F}, {0.5F, -3.0F});
   AdamW optimizer({{"p", p}}, {.weight_decay = 0.1});
-  EXPECT_FALSE(optimizer.step(0.01).defined());
+  EXPECT_FLOAT_EQ(optimizer.step(0.01).norm.item<float>(), std::hypot(0.5F, 3.0F));
   EXPECT_NEAR(p[0].item<double>(), 1.0 * (1 - 0.001) - 0.01, 1e-6);
   EXPECT_NEAR(p[1].item<double>(), -2.0 * (1 - 0.001) + 0.01, 1e-6);
 }
@@ -81,7 +81,35 @@ TEST(AdamW, WithRateZeroChangesNothing) {
 
 TEST(AdamW, ReturnsTheGlobalNormBeforeClipping) {
   AdamW optimizer({{"a", parameter({0, 0}, {3, 0})}, {"b", parameter({0}, {-4})}}, {.clip_norm = 1.0});
-  EXPECT_FLOAT_EQ(optimizer.step(0.1).item<float>(), 5.0F);
+  EXPECT_FLOAT_EQ(optimizer.step(0.1).norm.item<float>(), 5.0F);
+}
+
+TEST(AdamW, SkipsAStepWithAGradientThatIsNotFinite) {
+  for (const float bad : {NAN, INFINITY}) {
+    Problem problem, reference;
+    AdamW optimizer(problem.parameters, {}), expected(reference.parameters, {});
+    const auto one_step = [](Problem& p, AdamW& o, std::uint64_t number) {
+      p.set_gradients(number);
+      return o.step(0.1).skipped.item<float>();
+    };
+    EXPECT_EQ(one_step(problem, optimizer, 0), 0);
+    problem.set_gradients(1);
+    problem.parameters[0].tensor.mutable_grad().view(-1)[0] = bad;
+    EXPECT_EQ(optimizer.step(0.1).skipped.item<float>(), 1);
+    EXPECT_EQ(one_step(problem, optimizer, 2), 0);
+    one_step(reference, expected, 0);
+    one_step(reference, expected, 2);
+    expect_equal(problem.values(), reference.values());
+  }
+}
+
+TEST(AdamW, SkipsAStepWhenAsked) {
+  Problem problem;
+  AdamW optimizer(problem.parameters, {});
+  const auto before = problem.values();
+  problem.set_gradients(0);
+  EXPECT_EQ(optimizer.step(0.1, at::ones({})).skipped.item<float>(), 1);
+  expect_equal(problem.values(), before);
 }
 
 TEST(AdamW, ClipsAllGradientsByOneFactor) {

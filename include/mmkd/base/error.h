@@ -12,6 +12,7 @@ enum class ExitCode : int {
   ok = 0,
   failure = 1,       ///< the work could not be done; the message says why
   usage = 2,         ///< command line or configuration is wrong
+  peer_lost = 74,    ///< a rank died, was stopped or hung: run the same command again to go on
   interrupted = 75,  ///< stopped by a signal after a checkpoint: run the same command again to go on (EX_TEMPFAIL)
 };
 

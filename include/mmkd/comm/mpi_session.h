@@ -46,6 +46,8 @@ class MpiSession {
   std::vector<std::string> all_gather(const std::string& bytes) const;
   /// Any rank true? A cheap vote.
   bool any(bool mine) const;
+  /// Several votes in one: bit i of the result is set if it is set on any rank.
+  unsigned any_of(unsigned bits) const;
 
   /// Ends the whole job after flushing logs, `exit_code` being what the launcher returns; never returns itself. Any
   /// rank may call it, alone.

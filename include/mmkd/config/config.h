@@ -207,7 +207,10 @@ struct TrainingConfig {
   std::int64_t micro_batch_size = 0;  ///< samples per rank and backward pass; 0: the rank's whole share of the batch
   TeacherSelect teacher_select = TeacherSelect::last;
   TeacherOutputsFrom teacher = TeacherOutputsFrom::cached;
-  std::int64_t keep_checkpoints = 2;  ///< most recent checkpoints kept beside the best one
+  std::int64_t keep_checkpoints = 2;  ///< most recent checkpoints kept
+  double checkpoint_minutes = 10;     ///< between checkpoints within an epoch; 0: only at the end of each
+  std::int64_t max_bad_steps = 10;    ///< steps of a stage that may be skipped as not finite, or as spikes
+  double spike_factor = 0;            ///< skip steps whose loss exceeds that multiple of its running mean; 0 disables
   bool operator==(const TrainingConfig&) const = default;
 };
 
@@ -234,6 +237,8 @@ struct LossTerm {
 };
 /// A term of that type with the constants of its paper, weight 1.
 LossTerm default_term(LossTermType type);
+/// Compares samples with one another, so that it needs the whole batch at once.
+bool is_relational(LossTermType type);
 
 struct LossConfig {
   LossType type = LossType::vanilla;
@@ -275,6 +280,13 @@ struct EvaluationConfig {
   bool operator==(const EvaluationConfig&) const = default;
 };
 
+/// When the ranks give one another up.
+struct WatchdogConfig {
+  double dead_after = 60;       ///< seconds without a sign of life from a rank
+  double stalled_after = 1800;  ///< seconds in which nothing happens on a rank that waits for no other; 0: for ever
+  bool operator==(const WatchdogConfig&) const = default;
+};
+
 struct PathsConfig {
   std::filesystem::path root;  ///< empty: artifacts.root: `artifacts` beside log_dir's parent; weights.root: none
   bool operator==(const PathsConfig&) const = default;
@@ -295,6 +307,7 @@ struct Config {
   CacheConfig cache;
   LoggingConfig logging;
   EvaluationConfig evaluation;
+  WatchdogConfig watchdog;
   PathsConfig artifacts;
   PathsConfig weights;
   Device device = Device::automatic;

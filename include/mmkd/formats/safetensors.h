@@ -34,7 +34,10 @@ struct SafetensorsHeader {
 SafetensorsHeader parse_safetensors_header(std::span<const std::byte> prefix, std::uint64_t file_size,
                                            std::string_view name);
 
-/// A safetensors file, memory-mapped copy-on-write: writing to its bytes would change them in this process only.
+/// A safetensors file, memory-mapped copy-on-write: writing to its bytes would change them in this process only. Throws
+/// Error as parse_safetensors_header() does, and where the file is mmkd's and any byte of it has changed: its checksum
+/// (docs/formats/weights.md) is verified on opening, which reads all of it, and is no part of header().metadata. Files
+/// of other programs have none and are read as they are.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
@@ -57,7 +60,8 @@ struct NamedBytes {
   std::vector<std::int64_t> shape;
   std::span<const std::byte> data;
 };
-/// Atomic; tensors in the given order, data aligned to 64 bytes. Equal input gives equal bytes.
+/// Atomic; tensors in the given order, data aligned to 64 bytes, a checksum of the whole file in its metadata. Equal
+/// input gives equal bytes.
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedBytes> tensors,
                        const std::map<std::string, std::string>& metadata);
 

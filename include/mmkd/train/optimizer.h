@@ -26,10 +26,15 @@ class AdamW {
   /// every rank. Throws Error otherwise. The first `scaled` of them learn at `scale` times the rate.
   AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options, std::size_t scaled = 0, double scale = 1);
 
-  /// One update from the parameters' gradients, which must all be there (Error names one that is not). Returns the
-  /// global norm of the gradients before clipping ([], on their device), undefined without clipping. The gradients hold
-  /// nothing meaningful afterwards.
-  at::Tensor step(double learning_rate);
+  struct Step {
+    at::Tensor norm;  ///< [] float32 on the device: of all gradients, before clipping
+    at::Tensor
+        skipped;  ///< [] float32 on the device: 1 where nothing was changed, since the norm is not finite; else 0
+  };
+  /// One update from the parameters' gradients, which must all be there (Error names one that is not), unless one of
+  /// them is not finite, or `skip` ([] float32 on the device; undefined: 0) is not 0. The gradients hold nothing
+  /// meaningful afterwards.
+  Step step(double learning_rate, const at::Tensor& skip = {});
 
   /// Gradients to 0 in place: the buckets of a gradient synchroniser and captured graphs keep their addresses.
   void zero_grad();
@@ -45,7 +50,7 @@ class AdamW {
  private:
   std::vector<at::Tensor> gradients() const;
   void update(std::size_t begin, std::size_t end, double learning_rate, const std::vector<at::Tensor>& grads,
-              const std::optional<at::Tensor>& divisor);
+              const std::optional<at::Tensor>& divisor, const at::Tensor& skip);
 
   std::vector<NamedTensor> parameters_;
   AdamWOptions options_;

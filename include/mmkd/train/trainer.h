@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -37,6 +38,9 @@ struct TrainerSpec {
   AdamWOptions optimizer;
   std::int64_t views = 0;       ///< augmented views of a picture that epochs show in turn; 0: none
   double joint_teacher_lr = 0;  ///< peak rate of TrainerParts::joint_teacher
+  std::chrono::duration<double> checkpoint_every = std::chrono::minutes(10);  ///< within an epoch; 0: never
+  std::int64_t max_bad_steps = 10;                                            ///< that may be skipped
+  double spike_factor = 0;                                                    ///< 0: losses of any size are taken
 };
 
 /// What a trainer works with; everything is borrowed and must outlive it.
@@ -88,8 +92,11 @@ class Trainer {
   /// not fit this run.
   void resume();
 
-  /// Collective. Trains to the last epoch, with a checkpoint after each. After a stop signal on any rank all ranks
-  /// finish the step, write a checkpoint, and throw CollectiveError with ExitCode::interrupted.
+  /// Collective. Trains to the last epoch, with a checkpoint after each and every `checkpoint_every`. After a stop
+  /// signal on any rank all ranks finish the step, write a checkpoint, and throw CollectiveError with
+  /// ExitCode::interrupted. A step whose loss or gradients are not finite on any rank, or whose loss is a spike,
+  /// changes nothing on any rank and counts in no mean; it is logged with what was wrong, where and for which samples.
+  /// After more than `max_bad_steps` of them throws CollectiveError.
   TrainOutcome run();
 
  private:
@@ -103,13 +110,18 @@ class Trainer {
   nn::ForwardContext context_of(const Batch& batch) const;
   std::optional<TeacherOutputs> teacher_outputs(const Batch& batch) const;
   at::Tensor joint_teacher_loss(const Batch& batch, std::optional<TeacherOutputs>& outputs);
+  std::vector<at::Tensor> buffers() const;
   void count_terms(const at::Tensor& terms, const BatchShares& shares);
   void count_routes(const ModelOutput& output, const BatchShares& shares);
   std::vector<std::string> sum_names() const;
   bool uses_batch_ranks() const { return parts_.world.size() > 1; }
   void finish_epoch();
+  void check_step(const Batch& batch, const at::Tensor& skipped);
+  std::string bad_terms(const Batch& batch) const;
+  std::string bad_gradients() const;
+  at::Tensor spike() const;
+  void vote();
   void save_checkpoint();
-  void stop_if_asked();
   at::Tensor all_loss_sums() const;
   std::vector<NamedTensor> live_state() const;
   ScheduleConfig schedule() const;
@@ -131,7 +143,13 @@ class Trainer {
   // [sums] float64, sums over the epoch's steps: of G · this rank's contribution to each term, then of samples by route
   // and of their energy, then the joint teacher's terms.
   at::Tensor loss_sums_;
+  at::Tensor step_terms_;             // [terms] float64: of this step, G · this rank's contribution
+  std::int64_t skipped_samples_ = 0;  // of the epoch
+  std::int64_t bad_steps_ = 0;        // of the stage
+  double mean_loss_ = 0;              // of the steps so far, running; 0: none yet
   TrainOutcome outcome_;
+  std::optional<CheckpointWriter> writer_;  // on rank 0
+  std::chrono::steady_clock::time_point saved_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace mmkd

@@ -1,0 +1,44 @@
+#pragma once
+#include <cstdint>
+#include <mutex>
+#include <string>
+
+namespace mmkd {
+
+/// What this process is doing, for whoever asks why it takes no part: written by the thread that works, read by the one
+/// that watches. One per process (activity()).
+class Activity {
+ public:
+  struct State {
+    std::string phase = "starting";  ///< stage or kind of work
+    std::int64_t step = 0;           ///< of the phase: optimizer steps, records, blocks
+    std::string collective;          ///< the last one that was entered
+    bool waiting = false;            ///< inside it now
+    std::uint64_t progress = 0;      ///< grows with everything that happens
+  };
+
+  void enter_phase(std::string phase);
+  void tick(std::int64_t step);
+  State state() const;
+
+  /// Held while a collective waits for its peers.
+  class Waiting {
+   public:
+    Waiting(Activity& activity, std::string collective);
+    ~Waiting();
+    Waiting(const Waiting&) = delete;
+    Waiting& operator=(const Waiting&) = delete;
+
+   private:
+    Activity& activity_;
+  };
+
+ private:
+  mutable std::mutex mutex_;
+  State state_;
+  int depth_ = 0;  // threads that wait at this moment
+};
+
+Activity& activity();
+
+}  // namespace mmkd

@@ -1,0 +1,117 @@
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <regex>
+#include <thread>
+
+#include "mmkd/base/error.h"
+#include "tests/support/small_job.h"
+
+// Ranks that stop taking part: the others say which one, and nobody waits for ever.
+namespace mmkd::test {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+// An endless training.
+const std::vector<std::string> kLong{"training.teacher_epochs=100000", "watchdog.dead_after=2"};
+
+bool alive(pid_t pid) { return kill(pid, 0) == 0; }
+
+class Watchdog : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_EQ(job_.pack(kLong).exit_code, 0); }
+
+  /// A job in the middle of its training, and its ranks.
+  std::unique_ptr<Process> start(int ranks) {
+    auto process = std::make_unique<Process>(job_.ddp_command(ranks, kLong), job_.options());
+    EXPECT_TRUE(process->wait_until([&] { return process->err().find("teacher: epoch 2 ") != std::string::npos; }));
+    std::this_thread::sleep_for(std::chrono::seconds(1));  // so that the others have heard of it
+    ranks_ = process->ranks();
+    EXPECT_EQ(ranks_.size(), static_cast<std::size_t>(ranks));
+    return process;
+  }
+
+  void expect_named(const ProcessResult& result, std::size_t rank) {
+    EXPECT_FALSE(result.timed_out) << result.all();
+    EXPECT_EQ(result.exit_code, static_cast<int>(ExitCode::peer_lost)) << result.all();
+    const std::regex said("rank " + std::to_string(rank) +
+                          " on \\S+ has (given no sign of life|ended)[^\n]*in phase 'teacher' at step [0-9]+, [^\n]*"
+                          "(all-reduce|MPI_I|all-gather|gather|broadcast)");
+    EXPECT_TRUE(std::regex_search(result.err, said)) << result.all();
+    EXPECT_TRUE(contains(result.err, "goes on from the last checkpoint")) << result.all();
+  }
+
+  /// No rank outlives the job by more than `seconds`.
+  void expect_nobody_left(int seconds) {
+    const auto until = Clock::now() + std::chrono::seconds(seconds);
+    const auto left = [&] { return std::any_of(ranks_.begin(), ranks_.end(), alive); };
+    while (left() && Clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_FALSE(left());
+  }
+
+  SmallJob job_{40, 12, 12};
+  std::vector<pid_t> ranks_;
+};
+
+TEST_F(Watchdog, AStoppedRankIsNamedAndTheOthersEndInTime) {
+  const auto process = start(3);
+  const auto start = Clock::now();
+  ASSERT_EQ(kill(ranks_[1], SIGSTOP), 0);
+  const auto result = process->wait();
+  EXPECT_LT(Clock::now() - start, std::chrono::seconds(2 + 5));
+  expect_named(result, 1);
+  expect_nobody_left(30);
+}
+
+TEST_F(Watchdog, RankZeroIsWatchedByTheOthers) {
+  const auto process = start(2);
+  const auto start = Clock::now();
+  ASSERT_EQ(kill(ranks_[0], SIGSTOP), 0);
+  const auto result = process->wait();
+  EXPECT_LT(Clock::now() - start, std::chrono::seconds(2 + 5));
+  expect_named(result, 0);
+  expect_nobody_left(30);
+}
+
+TEST_F(Watchdog, RanksDoNotOutliveTheirLauncher) {
+  const auto process = start(2);
+  process->send(SIGKILL);
+  (void)process->wait();
+  expect_nobody_left(30);
+}
+
+TEST_F(Watchdog, AStopAndGoOfTheWholeJobHarmsNothing) {
+  const auto process = start(2);
+  for (const auto rank : ranks_) ASSERT_EQ(kill(rank, SIGSTOP), 0);
+  std::this_thread::sleep_for(std::chrono::seconds(4));
+  for (const auto rank : ranks_) ASSERT_EQ(kill(rank, SIGCONT), 0);
+  std::this_thread::sleep_for(std::chrono::seconds(3));
+  EXPECT_TRUE(alive(ranks_[0]) && alive(ranks_[1])) << process->err();
+  process->kill_everything();
+  (void)process->wait();
+}
+
+TEST(Numerics, ATrainingThatDivergesEndsNamingTermAndSamples) {
+  const SmallJob job(90, 12, 12);
+  const std::vector<std::string> sets{"training.student_lr=1.0e30", "training.max_bad_steps=3"};
+  ASSERT_EQ(job.pack(sets).exit_code, 0);
+  const auto result = job.ddp(2, sets);
+  EXPECT_EQ(result.exit_code, 1) << result.all();
+  EXPECT_TRUE(contains(result.err, "training.max_bad_steps (3)")) << result.all();
+  EXPECT_TRUE(contains(result.err, "; samples ")) << result.all();
+  EXPECT_FALSE(fs::exists(job / "logs/run/student_best.safetensors"));
+}
+
+TEST(Numerics, AModelThatGivesNoNumbersIsNotScored) {
+  const SmallJob job(40, 12, 12);
+  const std::vector<std::string> sets{"training.student_lr=1.0e30"};  // an epoch ends before too many steps are bad
+  ASSERT_EQ(job.pack(sets).exit_code, 0);
+  const auto result = job.ddp(2, sets);
+  EXPECT_EQ(result.exit_code, 1) << result.all();
+  EXPECT_TRUE(contains(result.err, "outputs for sample ")) << result.all();
+}
+
+}  // namespace
+}  // namespace mmkd::test
