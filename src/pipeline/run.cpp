@@ -2,10 +2,14 @@
 
 #include <ATen/Parallel.h>
 
+#include <fmt/ranges.h>
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <set>
+#include <string_view>
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
@@ -186,6 +190,66 @@ void print_plan_before_packing(const Config& config, const std::string& pack_key
   std::fputs(text.c_str(), stdout);
 }
 
+/// "key: before, now" of every key that decides results and differs from the configuration in `file`.
+std::vector<std::string> changed_keys(const fs::path& file, const Config& now) {
+  nlohmann::json before;
+  try {
+    before = to_json(load_config(file).config);
+  } catch (const Error& e) {
+    return {e.what()};
+  }
+  const auto old_values = before.flatten();
+  const auto new_values = to_json(now).flatten();
+  std::set<std::string> pointers;
+  for (const auto* values : {&old_values, &new_values}) {
+    for (const auto& [pointer, value] : values->items()) pointers.insert(pointer);
+  }
+  std::vector<std::string> changed;
+  for (const auto& pointer : pointers) {
+    static constexpr std::string_view kOfNoEffect[] = {"/logging/",
+                                                       "/artifacts/",
+                                                       "/watchdog/",
+                                                       "/evaluation/",
+                                                       "/data/num_workers",
+                                                       "/data/packed",
+                                                       "/weights/",
+                                                       "/training/checkpoint_minutes",
+                                                       "/training/keep_checkpoints",
+                                                       "/training/max_bad_steps"};
+    if (std::any_of(std::begin(kOfNoEffect), std::end(kOfNoEffect),
+                    [&](std::string_view prefix) { return pointer.starts_with(prefix); }))
+      continue;
+    const auto text = [&](const nlohmann::json& values) {
+      return values.contains(pointer) ? values.at(pointer).dump() : "not set";
+    };
+    if (text(old_values) == text(new_values)) continue;
+    std::string key = pointer.substr(1);
+    std::replace(key.begin(), key.end(), '/', '.');
+    changed.push_back(fmt::format("{}: {} before, {} now", key, text(old_values), text(new_values)));
+  }
+  return changed;
+}
+
+/// What an interrupted run in the log folder has to say about this one. Results are never mixed up, since stages are
+/// found by what they are made from; but who meant to go on wants to know why that is not so.
+void look_at_interrupted_run(const Config& config, Resume resume) {
+  const fs::path before = config.logging.log_dir / "config.yaml";
+  const bool interrupted = fs::exists(before) && !fs::exists(config.logging.log_dir / "results.json");
+  if (!interrupted) {
+    if (resume == Resume::required)
+      throw UsageError("--resume must: {} holds no interrupted run", config.logging.log_dir.string());
+    return;
+  }
+  const auto changed = changed_keys(before, config);
+  if (changed.empty()) return;
+  const auto list = fmt::format("\n  {}", fmt::join(changed, "\n  "));
+  if (resume == Resume::required)
+    throw UsageError("--resume must: the interrupted run in {} has another configuration:{}",
+                     config.logging.log_dir.string(), list);
+  log::warn("{} holds an interrupted run with another configuration; what depends on these keys begins anew:{}",
+            config.logging.log_dir.string(), list);
+}
+
 void log_start(const Job& job) {
   for (const auto& note : job.loaded.notes) log::info("{}", note);
   log::info("{} ranks with {} threads each on {}; data {} ({} train, {} dev, {} test)", job.world.size(),
@@ -225,7 +289,9 @@ void run_one(const LoadedConfig& loaded, const World& world, const RunOptions& o
     require_writable(config.logging.log_dir, "logging.log_dir");
     require_writable(artifacts_root(config), "artifacts.root");
     log::set_file(config.logging.log_dir / "run.log");
+    look_at_interrupted_run(config, options.resume);
     write_file_atomic(config.logging.log_dir / "config.yaml", to_yaml(config));
+    fs::remove(config.logging.log_dir / "results.json");  // of a run before: this one is not finished yet
     log_start(job);
   });
   Finished finished = data_of(job);

@@ -92,6 +92,28 @@ std::shared_ptr<MultimodalModel> started(const Job& job, const ModelSource& sour
   return model;
 }
 
+/// Rank 0: is there room for what the training writes? Hours of work shall not end at a full disk.
+void require_room(const Job& job, const StageInputs& inputs, std::int64_t values) {
+  const auto root = artifacts_root(job.config);
+  const auto bytes = static_cast<std::uint64_t>(values) * sizeof(float);
+  const std::uint64_t checkpoint = 4 * bytes;  // weights, two moments, the best epoch's weights
+  const std::uint64_t outputs = 4 * bytes;     // last and best, each as .safetensors and .pth
+  const auto all = static_cast<std::uint64_t>(job.config.training.keep_checkpoints + 1) * checkpoint + outputs;
+  const auto free = free_bytes(root);
+  const auto megabytes = [](std::uint64_t n) { return static_cast<double>(n) / 1e6; };
+  if (free < checkpoint + outputs) {
+    throw Error(
+        "{}: {:.0f} MB are free, but the {} needs {:.0f} MB for one checkpoint and {:.0f} MB for its results; make "
+        "room "
+        "or set artifacts.root to another disk",
+        root.string(), megabytes(free), inputs.stage, megabytes(checkpoint), megabytes(outputs));
+  }
+  if (free < all) {
+    log::warn("{}: {:.0f} MB are free, and the {} will need up to {:.0f} MB (training.keep_checkpoints: {})",
+              root.string(), megabytes(free), inputs.stage, megabytes(all), job.config.training.keep_checkpoints);
+  }
+}
+
 /// Collective. Trains one model from its initial weights, or goes on from a checkpoint.
 Trained train(Job& job, const Recipe& recipe) {
   const auto& config = job.config;
@@ -107,6 +129,11 @@ Trained train(Job& job, const Recipe& recipe) {
     result.joint_teacher = started(job, *recipe.joint_teacher, *joint_objective);
   }
 
+  on_rank_zero(job.world.mpi(), [&] {
+    auto values = result.model->parameter_counts().total();
+    if (result.joint_teacher) values += result.joint_teacher->parameter_counts().total();
+    require_room(job, recipe.inputs, values);
+  });
   const PackedSplit train_split(job.packed, Split::train, config.data.verify_on_read);
   const PackedSplit dev_split(job.packed, Split::dev, config.data.verify_on_read);
   const PackedSource train_source(train_split);
@@ -148,7 +175,7 @@ Trained train(Job& job, const Recipe& recipe) {
     };
   }
   Trainer trainer(parts, spec, std::move(hooks));
-  if (job.options.resume) {
+  if (job.options.resume != Resume::never) {
     trainer.resume();
   } else {
     on_rank_zero(job.world.mpi(), [&] { checkpoints.clear(); });

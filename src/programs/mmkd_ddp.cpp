@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,9 @@
 #include "mmkd/version.h"
 
 namespace {
+
+const std::map<std::string, mmkd::Resume> kResume{
+    {"auto", mmkd::Resume::automatic}, {"never", mmkd::Resume::never}, {"must", mmkd::Resume::required}};
 
 struct Arguments {
   std::string config;
@@ -39,7 +43,7 @@ int run(const Arguments& arguments, const mmkd::MpiSession& mpi) {
     return static_cast<int>(e.code());
   }
   try {
-    run_job(loaded, mpi, {.dry_run = arguments.dry_run, .resume = arguments.resume == "auto"});
+    run_job(loaded, mpi, {.dry_run = arguments.dry_run, .resume = kResume.at(arguments.resume)});
   } catch (const CollectiveError& e) {
     if (mpi.rank() == 0) std::fprintf(stderr, "mmkd-ddp: %s\n", e.what());
     log::flush();
@@ -66,9 +70,11 @@ int main(int argc, char** argv) {
   app.add_option("--set", arguments.overrides, "Override a key: --set training.seed=1 (repeatable)")
       ->expected(1)
       ->take_all();
-  app.add_option("--resume", arguments.resume,
-                 "auto: go on from the newest checkpoint; never: start unfinished stages anew")
-      ->check(CLI::IsMember({"auto", "never"}))
+  app.add_option(
+         "--resume", arguments.resume,
+         "auto: go on from the newest checkpoint; never: start unfinished stages anew; must: go on, or say what "
+         "differs from the interrupted run in the log folder")
+      ->check(CLI::IsMember(kResume))
       ->capture_default_str();
   app.add_flag("--dry-run", arguments.dry_run, "Check config, data, weights and keys, print the plan, train nothing");
   app.add_flag("-v,--verbose", arguments.verbose, "Log details");

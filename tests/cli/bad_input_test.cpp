@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 
+#include <fstream>
+
 #include "tests/support/small_job.h"
 
 // What people get wrong: each mistake is one clear message and a non-zero exit of every rank, and leaves nothing that
@@ -281,13 +283,44 @@ TEST(Places, ADiskThatFillsUpWhilePackingLeavesNothingThatLooksFinished) {
     EXPECT_EQ(entry.path().extension(), ".work") << entry.path();
 }
 
-TEST(Places, ADiskThatFillsUpWhileTrainingLeavesNothingThatLooksFinished) {
+TEST(Places, ADiskWithoutRoomForTheTrainingIsRefusedBeforeIt) {
   const SmallJob job;
   const SmallDisk disk(job / "disk", 200);  // a checkpoint with AdamW's moments has more
   if (!disk.mounted()) GTEST_SKIP() << "file systems cannot be mounted here";
   expect_success(job.pack());
   const auto result = job.ddp(2, {"data.packed=" + job.artifact("pack").string(), "artifacts.root=disk"});
-  expect_one_error(result, 1, {"disk/teacher", "No space left"});
+  expect_one_error(result, 1, {"disk: 0 MB are free", "one checkpoint"});
+  EXPECT_FALSE(contains(result.err, "epoch 1"));
+}
+
+TEST(Places, ADiskThatFillsUpWhileTrainingLeavesOlderCheckpointsAndNothingThatLooksFinished) {
+  const SmallJob job;
+  const SmallDisk disk(job / "disk", 1600);
+  if (!disk.mounted()) GTEST_SKIP() << "file systems cannot be mounted here";
+  expect_success(job.pack());
+  const std::vector<std::string> sets{"data.packed=" + job.artifact("pack").string(), "artifacts.root=disk",
+                                      "training.teacher_epochs=100", "training.student_epochs=1"};
+  {
+    // The disk fills up in the middle, and there is room again later.
+    Process process(job.ddp_command(2, sets), job.options());
+    ASSERT_TRUE(process.wait_until([&] { return contains(process.err(), "teacher: epoch 5 "); }));
+    std::error_code none;
+    std::ofstream(job / "disk/filler", std::ios::binary) << std::string(1600 << 10, 'x');
+    EXPECT_TRUE(process.wait_until([&] { return contains(process.err(), "could not be written"); }));
+    EXPECT_TRUE(contains(process.err(), "Training goes on; the newest one is that after step"));
+    fs::remove(job / "disk/filler", none);
+    const auto result = process.wait();
+    EXPECT_EQ(result.exit_code, 0) << result.all();
+  }
+  for (const char* stage : {"teacher", "cache", "student", "test"})
+    fs::remove_all(job / ("disk/" + std::string(stage)));
+  // It stays full: the results have no room, and nothing looks finished.
+  Process process(job.ddp_command(2, sets), job.options());
+  ASSERT_TRUE(process.wait_until([&] { return contains(process.err(), "teacher: epoch 5 "); }));
+  std::ofstream(job / "disk/filler", std::ios::binary) << std::string(1600 << 10, 'x');
+  const auto result = process.wait();
+  EXPECT_EQ(result.exit_code, 1) << result.all();
+  EXPECT_TRUE(contains(result.err, "No space left")) << result.all();
   std::error_code none;
   for (const auto& entry : fs::directory_iterator(job / "disk/teacher", none))
     EXPECT_EQ(entry.path().extension(), ".work") << entry.path();

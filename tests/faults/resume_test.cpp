@@ -192,6 +192,35 @@ TEST(Resume, NeverStartsAnewAndGivesTheSameBits) {
   expect_same(want, outcome_of(job));
 }
 
+TEST(Resume, OfAnotherConfigurationIsRefusedWithTheKeysThatDiffer) {
+  const SmallJob job;
+  ASSERT_EQ(job.pack(kEpochs).exit_code, 0);
+  const auto nothing = run(on_ranks(2, {MMKD_DDP, "job.yaml", "--resume", "must"}), job.options());
+  EXPECT_EQ(nothing.exit_code, 2) << nothing.all();
+  EXPECT_TRUE(contains(nothing.err, "holds no interrupted run")) << nothing.all();
+  stop_at(job, "teacher: epoch 3 ", [](const Process& process) { process.send(SIGUSR2); });
+  auto sets = kEpochs;
+  sets.emplace_back("training.teacher_lr=2.0e-3");
+  sets.emplace_back("data.num_workers=2");  // decides nothing
+  const auto refused = job.ddp(2, sets, {"--resume", "must"});
+  EXPECT_EQ(refused.exit_code, 2) << refused.all();
+  EXPECT_TRUE(contains(refused.err, "training.teacher_lr: 0.001 before, 0.002 now")) << refused.all();
+  EXPECT_FALSE(contains(refused.err, "num_workers")) << refused.all();
+  const auto warned = job.ddp(2, sets);
+  EXPECT_EQ(warned.exit_code, 0) << warned.all();
+  EXPECT_TRUE(contains(warned.err, "training.teacher_lr: 0.001 before, 0.002 now")) << warned.all();
+}
+
+TEST(Resume, GoesOnWhereItMust) {
+  const SmallJob job;
+  const auto want = undisturbed(job, kEpochs);
+  stop_at(job, "teacher: epoch 3 ", [](const Process& process) { process.send(SIGUSR2); });
+  const auto rerun = job.ddp(2, kEpochs, {"--resume", "must"});
+  ASSERT_EQ(rerun.exit_code, 0) << rerun.all();
+  EXPECT_TRUE(contains(rerun.err, "teacher: going on from the checkpoint"));
+  expect_same(want, outcome_of(job));
+}
+
 TEST(Resume, SkipsADamagedCheckpoint) {
   const SmallJob job;
   const auto want = undisturbed(job, kEpochs);

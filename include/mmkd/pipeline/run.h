@@ -9,9 +9,16 @@
 // The whole job: teacher -> teacher cache -> student -> test, over artifacts that are content-addressed.
 namespace mmkd {
 
+/// What to do about unfinished stages.
+enum class Resume {
+  automatic,  ///< go on from the newest checkpoint, where there is one for this configuration
+  never,      ///< start them anew
+  required,   ///< as automatic, but only for the configuration of the interrupted run in the log folder
+};
+
 struct RunOptions {
   bool dry_run = false;  ///< check everything and print the plan; train nothing
-  bool resume = true;    ///< go on from the newest checkpoint of an unfinished stage; false: start such stages anew
+  Resume resume = Resume::automatic;
 };
 
 /// Collective: every rank must call. Runs what is missing of the job and writes the artifacts into logging.log_dir.
