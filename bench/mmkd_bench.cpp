@@ -67,6 +67,7 @@ int main(int argc, char** argv) {
   app.add_option("--dtype", options.dtype)->check(CLI::IsMember({"fp32", "bf16"}))->capture_default_str();
   app.add_option("--batch", options.batch, "Global batch")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--threads", options.threads, "Of a rank; 0: cores / ranks")->check(CLI::NonNegativeNumber);
+  app.add_flag("--no-verify{false}", options.verify, "Read records without their checksums");
   app.add_option("--workers", options.workers, "Loader threads")->check(CLI::NonNegativeNumber)->capture_default_str();
   app.add_option("--repeat", options.repeats.count, "Windows, or passes")
       ->check(CLI::PositiveNumber)

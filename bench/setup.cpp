@@ -39,6 +39,7 @@ LoadedConfig load_bench_config(const Options& options) {
   std::vector<std::string> overrides{"data.root=" + options.data_root.string(),
                                      fmt::format("data.batch_size={}", options.batch),
                                      fmt::format("data.num_workers={}", options.workers),
+                                     fmt::format("data.verify_on_read={}", options.verify),
                                      "teacher.tokenizer=" + vocabulary,
                                      "student.tokenizer=" + vocabulary,
                                      "training.precision=" + options.dtype,

@@ -22,6 +22,7 @@ struct Options {
   std::int64_t batch = 16;   ///< global
   int threads = 0;           ///< of a rank; 0: the cores divided by the ranks, as mmkd-ddp does
   std::int64_t workers = 2;  ///< loader threads
+  bool verify = true;        ///< records by their checksums
   Repeats repeats;
   std::int64_t seed = 0;
   std::int64_t tokens = 32;          ///< real tokens of each text in synthetic data

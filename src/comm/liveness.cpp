@@ -126,6 +126,13 @@ int connect_to(const std::string& host, std::uint16_t port) {
       host, port, std::strerror(reason));
 }
 
+/// Several signs of life fit into every deadline.
+milliseconds beat_for(const LivenessOptions& options) {
+  auto deadline = options.dead_after;
+  if (options.stalled_after.count() > 0) deadline = std::min(deadline, options.stalled_after);
+  return std::clamp(deadline / 5, kShortestBeat, kLongestBeat);
+}
+
 /// Another rank as this one sees it.
 struct Peer {
   int rank = 0;
@@ -152,11 +159,7 @@ struct Progress {
 class Liveness::Monitor {
  public:
   Monitor(const MpiSession& mpi, const LivenessOptions& options)
-      : mpi_(mpi),
-        options_(options),
-        beat_(
-            std::clamp(std::chrono::duration_cast<milliseconds>(options.dead_after / 5), kShortestBeat, kLongestBeat)),
-        progress_(static_cast<std::size_t>(mpi.size())) {
+      : mpi_(mpi), options_(options), beat_(beat_for(options)), progress_(static_cast<std::size_t>(mpi.size())) {
     hosts_ = mpi.all_gather(mpi.host());
     connect_all();
     thread_ = std::thread([this] { watch(); });

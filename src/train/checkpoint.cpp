@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <string_view>
 
 #include "mmkd/base/error.h"
@@ -121,7 +122,10 @@ void CheckpointWriter::write(TrainingState checkpoint) {
   thread_ = std::thread([this, checkpoint = std::move(checkpoint)] {
     failure_.clear();
     try {
+      const auto start = std::chrono::steady_clock::now();
       store_.save(checkpoint);
+      log::debug("the checkpoint after step {} was on disk {:.1f} ms later", checkpoint.step,
+                 std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
     } catch (const std::exception& e) {
       failure_ = e.what();
       const auto newest = store_.newest_step();

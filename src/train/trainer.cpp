@@ -520,7 +520,8 @@ std::vector<NamedTensor> Trainer::live_state() const {
 
 /// Collective. Copies the state; the file follows on a thread of rank 0.
 void Trainer::save_checkpoint() {
-  saved_ = std::chrono::steady_clock::now();
+  using Clock = std::chrono::steady_clock;
+  saved_ = Clock::now();
   const at::Tensor sums = all_loss_sums();
   if (!writer_) return;
   TrainingState checkpoint;
@@ -542,6 +543,8 @@ void Trainer::save_checkpoint() {
   for (const auto& item : outcome_.best) checkpoint.tensors.push_back({"best." + item.name, item.tensor});
   checkpoint.tensors.push_back({"loss_sums", sums});
   writer_->write(std::move(checkpoint));
+  log::debug("{}: training waited {:.1f} ms for the checkpoint after step {}", spec_.stage,
+             std::chrono::duration<double, std::milli>(Clock::now() - saved_).count(), step_);
 }
 
 /// Between two steps the ranks agree whether to stop (any of them was asked to) and whether to save (rank 0's clock).

@@ -1,6 +1,9 @@
 #include "mmkd/train/trainer.h"
 
+#include <unistd.h>
+
 #include <cmath>
+#include <fstream>
 
 #include "mmkd/base/error.h"
 #include "mmkd/comm/agree.h"
@@ -36,7 +39,7 @@ class TrainerTest : public WorldTest {
 
   /// `before` is called after every step, which is before the next one.
   Run train(const std::function<void(std::int64_t step, MultimodalModel&)>& before, std::int64_t max_bad_steps = 10,
-            double spike_factor = 0) {
+            double spike_factor = 0, std::int64_t epochs = 2) {
     const auto model = make_model(text_model(), 3);
     Objective objective({}, 0);
     const testing::MemorySource source(40);
@@ -48,7 +51,7 @@ class TrainerTest : public WorldTest {
     parts.assembler.student->modality = Modality::text;
     TrainerSpec spec;
     spec.stage = "student";
-    spec.epochs = 2;
+    spec.epochs = epochs;
     spec.batch_size = 10;
     spec.num_workers = 1;
     spec.max_bad_steps = max_bad_steps;
@@ -120,6 +123,25 @@ TEST_F(TrainerTest, MoreBadStepsThanAllowedEndTheRunOnAllRanksNamingTheSamples) 
                              std::string("gradients of ")})
       EXPECT_NE(what.find(part), std::string::npos) << part << " in " << what;
   }
+}
+
+/// Resident memory of this process.
+double resident_megabytes() {
+  std::ifstream status("/proc/self/statm");
+  std::size_t total = 0, resident = 0;
+  status >> total >> resident;
+  return static_cast<double>(resident) * static_cast<double>(sysconf(_SC_PAGESIZE)) / 1e6;
+}
+
+TEST_F(TrainerTest, TwoThousandStepsNeedNoMoreMemoryThanTheFirst) {
+  double early = 0, late = 0;
+  const auto measure = [&](std::int64_t step, MultimodalModel&) {
+    if (step == 400) early = resident_megabytes();
+    if (step == 2400) late = resident_megabytes();
+  };
+  (void)train(measure, 10, 0, 600);
+  EXPECT_GT(early, 0);
+  EXPECT_LT(late - early, 6) << "megabytes in 2,000 steps with 500 checkpoints";
 }
 
 TEST_F(TrainerTest, ALossFarAboveTheMeanIsSkippedWhereAsked) {
