@@ -14,6 +14,10 @@ endif()
 # fmt is used header-only everywhere: the torch headers carry another fmt version, and its inline namespaces keep the
 # two apart only as long as no compiled libfmt is involved.
 target_compile_definitions(mmkd_flags INTERFACE FMT_HEADER_ONLY=1)
+if(MMKD_SANITIZE_THREAD)
+  target_compile_options(mmkd_flags INTERFACE -fsanitize=thread -fno-omit-frame-pointer)
+  target_link_options(mmkd_flags INTERFACE -fsanitize=thread)
+endif()
 if(MMKD_SANITIZE)
   target_compile_options(mmkd_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
   target_link_options(mmkd_flags INTERFACE -fsanitize=address,undefined)

@@ -35,7 +35,25 @@ done
 mpi=(mpirun -n "$ranks" --bind-to none --oversubscribe)
 [ "$(id -u)" != 0 ] || mpi+=(--allow-run-as-root)
 [ -z "$hosts" ] || mpi+=(--host "$hosts")
-# Containers forbid the single-copy system call; idle ranks shall yield their core; and ranks need time for a checkpoint
-# between the launcher's SIGTERM and its SIGKILL.
-mpi+=(--mca btl_vader_single_copy_mechanism none --mca mpi_yield_when_idle 1 --mca odls_base_sigkill_timeout 120)
-exec "${mpi[@]}" "$bin/mmkd-ddp" "$config" "$@"
+# Containers forbid the single-copy system call, and idle ranks shall yield their core.
+mpi+=(--mca btl_vader_single_copy_mechanism none --mca mpi_yield_when_idle 1)
+
+# mpirun answers SIGTERM and SIGINT by killing the ranks a second later. So they do not reach it: it has a process group
+# of its own, and gets SIGUSR2 instead, which it hands on; the ranks then write a checkpoint and exit with 75. (A longer
+# time before the killing would also be the time that a job takes to end when a rank dies.) A second signal stops at
+# once. Where this script is killed, so is mpirun, and the kernel ends the ranks with it.
+guard=()
+if setpriv --help 2>&1 | grep -q -- --pdeathsig; then guard=(setpriv --pdeathsig KILL); fi
+set -m
+"${guard[@]}" "${mpi[@]}" "$bin/mmkd-ddp" "$config" "$@" </dev/null &
+launcher=$!
+signals=0
+hand_on() {
+  signals=$((signals + 1))
+  if [ $signals -le 2 ]; then kill -USR2 $launcher; else kill -TERM $launcher; fi
+}
+trap hand_on TERM INT USR2
+code=0
+while kill -0 $launcher 2>/dev/null; do wait $launcher || code=$?; done
+wait $launcher 2>/dev/null && code=0 || code=$?
+exit $code

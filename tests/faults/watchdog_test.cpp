@@ -93,6 +93,75 @@ TEST_F(Watchdog, AStopAndGoOfTheWholeJobHarmsNothing) {
   (void)process->wait();
 }
 
+/// The job under launch/run.sh, as people start it.
+class RunScript : public ::testing::Test {
+ protected:
+  std::unique_ptr<Process> start() {
+    auto options = job_.options();
+    options.environment["MMKD_BIN"] = fs::path(MMKD_DDP).parent_path().string();
+    const std::string script = std::string(MMKD_SOURCE_DIR) + "/launch/run.sh";
+    auto process = std::make_unique<Process>(
+        std::vector<std::string>{script, "-n", "2", "job.yaml", "--set", "training.teacher_epochs=100000"}, options);
+    EXPECT_TRUE(process->wait_until([&] { return process->err().find("teacher: epoch ") != std::string::npos; }));
+    return process;
+  }
+  /// Processes whose working folder is the job's.
+  std::vector<pid_t> running() const {
+    std::vector<pid_t> pids;
+    for (const auto& entry : fs::directory_iterator("/proc")) {
+      std::error_code none;
+      const auto name = entry.path().filename().string();
+      if (std::isdigit(static_cast<unsigned char>(name.front())) == 0) continue;
+      if (fs::read_symlink(entry.path() / "cwd", none) == job_.folder()) pids.push_back(std::stoi(name));
+    }
+    return pids;
+  }
+  void expect_nobody_left() const {
+    const auto until = Clock::now() + std::chrono::seconds(30);
+    while (!running().empty() && Clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_TRUE(running().empty());
+  }
+  /// One of the ranks.
+  pid_t a_rank() const {
+    for (const auto pid : running()) {
+      std::error_code none;
+      if (fs::read_symlink("/proc/" + std::to_string(pid) + "/exe", none) == fs::path(MMKD_DDP)) return pid;
+    }
+    return -1;
+  }
+  SmallJob job_{40, 12, 12};
+};
+
+TEST_F(RunScript, HandsOnSignalsSoThatACheckpointIsWritten) {
+  for (const int signal : {SIGTERM, SIGINT}) {
+    const auto process = start();
+    process->send(signal);
+    const auto result = process->wait();
+    EXPECT_EQ(result.exit_code, static_cast<int>(ExitCode::interrupted)) << result.all();
+    EXPECT_TRUE(contains(result.err, "a checkpoint is on disk")) << result.all();
+    expect_nobody_left();
+  }
+}
+
+TEST_F(RunScript, EndsSoonAfterARankWasKilled) {
+  const auto process = start();
+  const auto start = Clock::now();
+  const auto rank = a_rank();
+  ASSERT_GT(rank, 0);
+  ASSERT_EQ(kill(rank, SIGKILL), 0);
+  const auto result = process->wait();
+  EXPECT_LT(Clock::now() - start, std::chrono::seconds(15));
+  EXPECT_NE(result.exit_code, 0) << result.all();
+  expect_nobody_left();
+}
+
+TEST_F(RunScript, LeavesNobodyWhenItIsKilled) {
+  const auto process = start();
+  process->send(SIGKILL);
+  expect_nobody_left();
+  (void)process->wait();
+}
+
 TEST(Numerics, ATrainingThatDivergesEndsNamingTermAndSamples) {
   const SmallJob job(90, 12, 12);
   const std::vector<std::string> sets{"training.student_lr=1.0e30", "training.max_bad_steps=3"};
