@@ -10,10 +10,10 @@ namespace mmkd {
 namespace {
 
 // Raised by hand when the meaning of a stage's result changes.
-constexpr int kTeacherVersion = 3;
-constexpr int kCacheVersion = 2;
-constexpr int kStudentVersion = 3;
-constexpr int kJointVersion = 2;
+constexpr int kTeacherVersion = 4;
+constexpr int kCacheVersion = 3;
+constexpr int kStudentVersion = 4;
+constexpr int kJointVersion = 3;
 constexpr int kTestVersion = 3;
 
 using Json = nlohmann::json;

@@ -90,6 +90,8 @@ StageArtifact reuse_or_build(Job& job, const std::string& name, const StageInput
   const auto state = stage_state(job, inputs, parents_of(inputs, finished));
   if (state.ready) {
     log::info("{}: reused {}", name, state.reason);
+    // What a builder left that was killed after it had finished.
+    if (job.world.rank() == 0) fs::remove_all(job.store.work_folder(inputs));
   } else {
     log::info("{}: building ({})", name, state.reason);
   }
@@ -289,6 +291,8 @@ void run_one(const LoadedConfig& loaded, const World& world, const RunOptions& o
     require_writable(config.logging.log_dir, "logging.log_dir");
     require_writable(artifacts_root(config), "artifacts.root");
     log::set_file(config.logging.log_dir / "run.log");
+    for (const auto& folder : {config.logging.log_dir, config.logging.log_dir / "student_hf"})
+      remove_stale_temporaries(folder, std::chrono::hours(24));
     look_at_interrupted_run(config, options.resume);
     write_file_atomic(config.logging.log_dir / "config.yaml", to_yaml(config));
     fs::remove(config.logging.log_dir / "results.json");  // of a run before: this one is not finished yet

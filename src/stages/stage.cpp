@@ -55,6 +55,7 @@ std::string objection(const fs::path& folder, const StageInputs& inputs, const s
                       bool verify_bytes) {
   const auto stage = read_stage_file(folder);
   if (stage.at("format_version") != kFormatVersion) return "stage.json has another format version";
+  if (stage.at("key") != inputs.key()) return "stage.json is damaged: key";
   if (stage.at("inputs") != inputs.to_json()) return "stage.json records other inputs";
   for (const auto& [path, entry] : stage.at("files").items()) {
     const fs::path file = folder / path;
