@@ -174,7 +174,7 @@ TextTable comparison(const std::vector<FinishedRun>& runs) {
   table.columns = {"run", "fusion", "loss", "parameters (M)", "seeds"};
   const auto tasks = task_keys(runs);
   for (const std::string split : {"dev", "test"}) {
-    for (const auto& task : tasks) table.columns.push_back(split + " " + task + " F1");
+    for (const auto& task : tasks) table.columns.push_back(fmt::format("{} {} F1", split, task));
   }
   for (const auto& run : runs) {
     const auto& first = run.results.front();
@@ -182,7 +182,7 @@ TextTable comparison(const std::vector<FinishedRun>& runs) {
                                  has_student(first) ? loss_name(first) : "teacher only", parameters(first),
                                  std::to_string(run.results.size())};
     for (const std::string split : {"dev", "test"}) {
-      for (const auto& task : tasks) row.push_back(scores(run, split, split + "_" + task + "_f1"));
+      for (const auto& task : tasks) row.push_back(scores(run, split, fmt::format("{}_{}_f1", split, task)));
     }
     table.rows.push_back(std::move(row));
   }
