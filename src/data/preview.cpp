@@ -36,7 +36,7 @@ int width_of(const std::string& text) { return cv::getTextSize(text, kFont, kFon
 
 std::string shortened(std::string text) {
   if (width_of(text) <= kPicture) return text;
-  while (!text.empty() && width_of(text + "...") > kPicture) text.pop_back();
+  while (!text.empty() && width_of(fmt::format("{}...", text)) > kPicture) text.pop_back();
   return text + "...";
 }
 
