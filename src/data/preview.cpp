@@ -46,7 +46,7 @@ std::vector<std::string> wrapped(const std::string& text, std::size_t lines) {
   std::istringstream words(text);
   for (std::string word; words >> word;) {
     auto& line = result.back();
-    if (line.empty() || width_of(line + " " + word) <= kPicture) {
+    if (line.empty() || width_of(fmt::format("{} {}", line, word)) <= kPicture) {
       line += (line.empty() ? "" : " ") + word;
     } else if (result.size() < lines) {
       result.push_back(word);

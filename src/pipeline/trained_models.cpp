@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "mmkd/backbones/text_backbone.h"
 #include "mmkd/backbones/vision_backbone.h"
 #include "mmkd/base/log.h"
@@ -50,7 +52,12 @@ ModelCard model_card(const Job& job, const ModelSource& source) {
 InputSpec input_of(const Job& job, const ModelSource& source) {
   InputSpec input = job.inputs[source.role == Role::teacher ? 0 : 1];
   input.modality = source.spec.modality;
-  if (input.modality != Modality::image) input.min_padding = min_padding(source.spec.text);
+  if (input.modality == Modality::image) return input;
+  input.min_padding = min_padding(source.spec.text);
+  if (source.role == Role::teacher) {  // several teachers read the same batches
+    for (const auto& teacher : job.teachers)
+      input.min_padding = std::max(input.min_padding, min_padding(teacher.spec.text));
+  }
   return input;
 }
 
