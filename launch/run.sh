@@ -53,7 +53,8 @@ hand_on() {
   if [ $signals -le 2 ]; then kill -USR2 $launcher; else kill -TERM $launcher; fi
 }
 trap hand_on TERM INT USR2
+# A signal ends `wait` before the job is over; bash still knows the status afterwards.
+while kill -0 $launcher 2>/dev/null; do wait $launcher || true; done
 code=0
-while kill -0 $launcher 2>/dev/null; do wait $launcher || code=$?; done
-wait $launcher 2>/dev/null && code=0 || code=$?
+wait $launcher || code=$?
 exit $code

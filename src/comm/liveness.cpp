@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -136,7 +137,6 @@ milliseconds beat_for(const LivenessOptions& options) {
 /// Another rank as this one sees it.
 struct Peer {
   int rank = 0;
-  std::string host;
   Line line;
   Clock::time_point heard = Clock::now();
   bool gone = false;  // said goodbye
@@ -160,6 +160,7 @@ class Liveness::Monitor {
  public:
   Monitor(const MpiSession& mpi, const LivenessOptions& options)
       : mpi_(mpi), options_(options), beat_(beat_for(options)), progress_(static_cast<std::size_t>(mpi.size())) {
+    if (wake_ < 0) throw Error("eventfd: {}", std::strerror(errno));
     hosts_ = mpi.all_gather(mpi.host());
     connect_all();
     thread_ = std::thread([this] { watch(); });
@@ -168,7 +169,9 @@ class Liveness::Monitor {
   ~Monitor() {
     for (const auto& peer : peers_) peer.line.send({{"bye", true}});
     stop_ = true;
+    eventfd_write(wake_, 1);  // the end of a job shall not wait for the next beat
     thread_.join();
+    close(wake_);
   }
 
  private:
@@ -176,10 +179,9 @@ class Liveness::Monitor {
   void connect_all() {
     const bool one_host = !mpi_.any(mpi_.local_size() != mpi_.size());
     int listener = -1;
-    std::string host, secret;
     const auto place = Json::parse(from_rank_zero(mpi_, [&] {
       std::uint16_t port = 0;
-      host = listen_address(one_host, options_.network_interface);
+      const auto host = listen_address(one_host, options_.network_interface);
       listener = listen_on(host, port);
       return Json{{"host", host}, {"port", port}, {"secret", new_secret()}}.dump();
     }));
@@ -188,7 +190,7 @@ class Liveness::Monitor {
       if (mpi_.rank() == 0) return;
       Line line(connect_to(place.at("host"), place.at("port")));
       line.send({{"rank", mpi_.rank()}, {"secret", place.at("secret")}});
-      peers_.push_back({.rank = 0, .host = hosts_.at(0), .line = std::move(line)});
+      peers_.push_back({.rank = 0, .line = std::move(line)});
     });
     on_rank_zero(mpi_, [&] {
       const auto until = Clock::now() + kConnectTimeout;
@@ -212,13 +214,13 @@ class Liveness::Monitor {
     }
     const bool known = std::any_of(peers_.begin(), peers_.end(), [&](const Peer& peer) { return peer.rank == rank; });
     if (rank <= 0 || rank >= mpi_.size() || known) return;  // none of us
-    peers_.push_back({.rank = rank, .host = hosts_.at(static_cast<std::size_t>(rank)), .line = std::move(line)});
+    peers_.push_back({.rank = rank, .line = std::move(line)});
   }
 
   void watch() {
     auto last = Clock::now();
     while (!stop_) {
-      std::vector<pollfd> fds;
+      std::vector<pollfd> fds{{.fd = wake_, .events = POLLIN, .revents = 0}};
       for (const auto& peer : peers_) {
         if (!peer.gone) fds.push_back({.fd = peer.line.fd(), .events = POLLIN, .revents = 0});
       }
@@ -337,6 +339,7 @@ class Liveness::Monitor {
   std::vector<Peer> peers_;         // rank 0: all others; else rank 0 alone
   std::vector<Progress> progress_;  // by rank
   Clock::time_point sent_;
+  int wake_ = eventfd(0, EFD_CLOEXEC);
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };

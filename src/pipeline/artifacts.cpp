@@ -87,26 +87,32 @@ RunResults results(const Job& job, const Finished& finished, const StageArtifact
   return r;
 }
 
+constexpr const char* kWeightFormats[] = {".safetensors", ".pth"};
+
 void link_weights(const fs::path& log_dir, const StageArtifact& artifact, const std::string& name,
                   const std::string& as) {
-  for (const char* extension : {".safetensors", ".pth"})
+  for (const char* extension : kWeightFormats)
     link_or_copy(artifact.folder / (name + extension), log_dir / (as + extension));
 }
 
+constexpr const char* kStudentWeights[] = {"student_best", "student_final"};
+constexpr const char* kProjections = "student_projections.safetensors";
+constexpr const char* kStudentTowers = "student_hf";
+
 void link_student(const Job& job, const StageArtifact& student) {
   const fs::path log_dir = job.config.logging.log_dir;
-  for (const std::string name : {"student_best", "student_final"}) link_weights(log_dir, student, name, name);
-  const std::string projections = "student_projections.safetensors";
-  if (fs::exists(student.folder / projections)) link_or_copy(student.folder / projections, log_dir / projections);
-  export_towers(open_model(student.folder / "student_best.safetensors"), log_dir / "student_hf");
+  for (const char* name : kStudentWeights) link_weights(log_dir, student, name, name);
+  if (fs::exists(student.folder / kProjections)) link_or_copy(student.folder / kProjections, log_dir / kProjections);
+  export_towers(open_model(student.folder / "student_best.safetensors"), log_dir / kStudentTowers);
 }
 
 /// What an earlier run with a student left in the folder: nobody shall take it for this run's.
 void remove_student(const fs::path& log_dir) {
-  for (const char* file : {"student_best.safetensors", "student_best.pth", "student_final.safetensors",
-                           "student_final.pth", "student_projections.safetensors"})
-    fs::remove(log_dir / file);
-  fs::remove_all(log_dir / "student_hf");
+  for (const std::string name : kStudentWeights) {
+    for (const char* extension : kWeightFormats) fs::remove(log_dir / (name + extension));
+  }
+  fs::remove(log_dir / kProjections);
+  fs::remove_all(log_dir / kStudentTowers);
 }
 
 }  // namespace

@@ -187,8 +187,13 @@ void Trainer::train_step(Batch batch) {
     one_pass(batch, part);
   }
   last_lr_ = learning_rate(schedule(), step_);
-  const at::Tensor skipped = optimizer_.step(last_lr_, spec_.spike_factor > 0 ? spike() : at::Tensor()).skipped;
-  // Nothing of a bad step stays. On the device, so that no step waits for it.
+  const bool watches_spikes = spec_.spike_factor > 0;
+  const double loss = watches_spikes ? global_loss(batch) : 0;
+  at::Tensor spike;
+  if (watches_spikes && mean_loss_ > 0 && loss > spec_.spike_factor * mean_loss_)
+    spike = at::ones({}, at::TensorOptions(at::kFloat).device(parts_.world.device()));
+  const at::Tensor skipped = optimizer_.step(last_lr_, spike).skipped;
+  // Nothing of a bad step stays.
   const at::Tensor bad = skipped.ne(0);
   loss_sums_.copy_(at::where(bad, sums_before, loss_sums_));
   for (std::size_t i = 0; i < changing.size(); ++i) {
@@ -199,7 +204,7 @@ void Trainer::train_step(Batch batch) {
   ++step_in_epoch_;
   samples_ += global_count;
   activity().tick(step_);
-  check_step(batch, skipped);
+  check_step(batch, skipped, loss);
   if (hooks_.on_step) {
     hooks_.on_step({.epoch = epoch_ + 1,
                     .epochs = spec_.epochs,
@@ -210,21 +215,17 @@ void Trainer::train_step(Batch batch) {
   }
 }
 
-/// 1 where the step's loss is far above those before it. Collective; waits for the device.
-at::Tensor Trainer::spike() const {
+/// Collective; waits for the device.
+double Trainer::global_loss(const Batch& batch) const {
   const at::Tensor all = parts_.world.all_gather(step_terms_.unsqueeze(0));
-  const double loss = all.sum(0)[0].item<double>() / static_cast<double>(spec_.batch_size);
-  const bool is_spike = mean_loss_ > 0 && loss > spec_.spike_factor * mean_loss_;
-  return at::full({}, is_spike ? 1.0F : 0.0F, at::TensorOptions(at::kFloat).device(parts_.world.device()));
+  return all.sum(0)[0].item<double>() / static_cast<double>(batch.shares.global_count);
 }
 
 /// The reduced gradients are the same everywhere, so every rank finds the same step bad without asking the others.
-void Trainer::check_step(const Batch& batch, const at::Tensor& skipped) {
-  const bool bad = skipped.item<float>() != 0;
+void Trainer::check_step(const Batch& batch, const at::Tensor& skipped, double loss) {
+  const bool bad = skipped.item<float>() != 0;  // waits for the device
   if (spec_.spike_factor > 0 && !bad) {
     constexpr double kMemory = 0.98;
-    const at::Tensor all = parts_.world.all_gather(step_terms_.unsqueeze(0));
-    const double loss = all.sum(0)[0].item<double>() / static_cast<double>(batch.shares.global_count);
     mean_loss_ = mean_loss_ > 0 ? kMemory * mean_loss_ + (1 - kMemory) * loss : loss;
   }
   if (!bad) return;

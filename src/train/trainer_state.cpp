@@ -1,5 +1,6 @@
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "mmkd/base/error.h"

@@ -51,29 +51,23 @@ class Watchdog : public ::testing::Test {
     EXPECT_FALSE(left());
   }
 
+  void expect_end_when_stopped(int ranks, std::size_t stopped) {
+    const auto process = start(ranks);
+    const auto since = Clock::now();
+    ASSERT_EQ(kill(ranks_[stopped], SIGSTOP), 0);
+    const auto result = process->wait();
+    EXPECT_LT(Clock::now() - since, std::chrono::seconds(2 + 5));
+    expect_named(result, stopped);
+    expect_nobody_left(30);
+  }
+
   SmallJob job_{40, 12, 12};
   std::vector<pid_t> ranks_;
 };
 
-TEST_F(Watchdog, AStoppedRankIsNamedAndTheOthersEndInTime) {
-  const auto process = start(3);
-  const auto start = Clock::now();
-  ASSERT_EQ(kill(ranks_[1], SIGSTOP), 0);
-  const auto result = process->wait();
-  EXPECT_LT(Clock::now() - start, std::chrono::seconds(2 + 5));
-  expect_named(result, 1);
-  expect_nobody_left(30);
-}
+TEST_F(Watchdog, AStoppedRankIsNamedAndTheOthersEndInTime) { expect_end_when_stopped(3, 1); }
 
-TEST_F(Watchdog, RankZeroIsWatchedByTheOthers) {
-  const auto process = start(2);
-  const auto start = Clock::now();
-  ASSERT_EQ(kill(ranks_[0], SIGSTOP), 0);
-  const auto result = process->wait();
-  EXPECT_LT(Clock::now() - start, std::chrono::seconds(2 + 5));
-  expect_named(result, 0);
-  expect_nobody_left(30);
-}
+TEST_F(Watchdog, RankZeroIsWatchedByTheOthers) { expect_end_when_stopped(2, 0); }
 
 TEST_F(Watchdog, RanksDoNotOutliveTheirLauncher) {
   const auto process = start(2);

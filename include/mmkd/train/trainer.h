@@ -116,10 +116,10 @@ class Trainer {
   std::vector<std::string> sum_names() const;
   bool uses_batch_ranks() const { return parts_.world.size() > 1; }
   void finish_epoch();
-  void check_step(const Batch& batch, const at::Tensor& skipped);
+  void check_step(const Batch& batch, const at::Tensor& skipped, double loss);
   std::string bad_terms(const Batch& batch) const;
   std::string bad_gradients() const;
-  at::Tensor spike() const;
+  double global_loss(const Batch& batch) const;
   void vote();
   void save_checkpoint();
   at::Tensor all_loss_sums() const;
