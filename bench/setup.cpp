@@ -19,18 +19,6 @@ PackedInfo packed_data(const Config& config, const MpiSession& mpi, bool pack_no
   return info;
 }
 
-std::map<std::string, std::string> weight_digests(const Job& job) {
-  const std::string text = from_rank_zero(job.world.mpi(), [&] {
-    DigestMemo memo(artifacts_root(job.config));
-    nlohmann::json digests = nlohmann::json::object();
-    for (const auto* source : {&job.teachers.front(), &*job.student}) {
-      for (const auto& [name, file] : source->files()) digests[name] = memo.file(file);
-    }
-    return digests.dump();
-  });
-  return nlohmann::json::parse(text).get<std::map<std::string, std::string>>();
-}
-
 }  // namespace
 
 LoadedConfig load_bench_config(const Options& options) {
@@ -88,7 +76,7 @@ Setup::Setup(const Options& options, const LoadedConfig& loaded, const MpiSessio
     job_->teachers = resolve_teachers(config, job_->packed);
     job_->student = resolve_student(config, job_->packed);
   });
-  const auto digests = weight_digests(*job_);
+  const auto digests = weight_digests(job_->config, mpi);
   on_all_ranks(mpi, [&] { job_->plan = make_plan(config, {job_->packed.input_keys}, "cpu", digests); });
 }
 

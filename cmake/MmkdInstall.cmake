@@ -19,3 +19,4 @@ write_basic_package_version_file(${CMAKE_BINARY_DIR}/mmkdConfigVersion.cmake COM
 install(FILES ${CMAKE_BINARY_DIR}/mmkdConfig.cmake ${CMAKE_BINARY_DIR}/mmkdConfigVersion.cmake DESTINATION ${package})
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/config/ DESTINATION ${CMAKE_INSTALL_DATADIR}/mmkd/config)
 install(PROGRAMS ${CMAKE_SOURCE_DIR}/launch/run.sh DESTINATION ${CMAKE_INSTALL_BINDIR} RENAME mmkd-run)
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/slurm/ DESTINATION ${CMAKE_INSTALL_DATADIR}/mmkd/slurm)

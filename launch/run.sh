@@ -1,17 +1,25 @@
 #!/usr/bin/env bash
 # Packs the data if needed and runs the whole job (teacher, cache, student, test) on N ranks.
-#   launch/run.sh [-n N] [--hosts host1:slots,host2:slots] CONFIG [mmkd-ddp arguments, e.g. --set training.seed=1]
-# N defaults to the number of GPUs, or 1 without any. Several hosts need the same paths and a shared artifacts folder.
+#   run.sh [-n N] [--hosts HOSTS] [--interface NAME] [--launcher mpirun|srun] CONFIG [mmkd-ddp arguments]
+#   -n N               ranks over all hosts (default: the number of GPUs here, or 1 without any)
+#   --hosts a:4,b:4    hosts with the ranks of each; they need the same paths, and a folder of artifacts that all see
+#   --interface ib0    network that the ranks talk over (MPI, NCCL, and how they watch over one another)
+#   --launcher srun    inside a job of SLURM, srun --mpi=pmix instead of mpirun
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-bin=${MMKD_BIN:-$here/build/bin}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# Installed, and in the build folder, the programs lie beside this script; in the checkout in build/bin.
+if [ -x "$here/mmkd-ddp" ]; then bin=$here; else bin=$here/../build/bin; fi
+bin=${MMKD_BIN:-$bin}
 
-ranks="" hosts=""
+ranks="" hosts="" interface="" launcher=mpirun
 while [ $# -gt 0 ]; do
   case "$1" in
     -n) ranks=${2:?-n needs a number}; shift 2 ;;
     --hosts) hosts=${2:?--hosts needs a list}; shift 2 ;;
-    -h | --help) sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --interface) interface=${2:?--interface needs a name}; shift 2 ;;
+    --launcher) launcher=${2:?--launcher needs mpirun or srun}; shift 2 ;;
+    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -*) echo "run.sh: unknown option $1 (see --help)" >&2; exit 2 ;;
     *) break ;;
   esac
 done
@@ -19,7 +27,15 @@ done
 [ -x "$bin/mmkd-ddp" ] || { echo "run.sh: $bin/mmkd-ddp is missing; run launch/setup.sh first." >&2; exit 1; }
 config=$1
 shift
-if [ -z "$ranks" ]; then
+case $launcher in mpirun | srun) ;; *) echo "run.sh: --launcher $launcher: expected mpirun or srun" >&2; exit 2 ;; esac
+if [ -z "$ranks" ] && [ -n "$hosts" ]; then
+  # The ranks of all hosts; one of a host that names none.
+  for host in ${hosts//,/ }; do
+    slots=1
+    [ "$host" = "${host%%:*}" ] || slots=${host##*:}
+    ranks=$((${ranks:-0} + slots))
+  done
+elif [ -z "$ranks" ]; then
   ranks=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)
   [ "$ranks" -gt 0 ] || ranks=1
 fi
@@ -32,11 +48,22 @@ for ((i = 0; i < ${#args[@]}; ++i)); do
 done
 "$bin/mmkd-pack" "$config" "${pack_args[@]}"
 
-mpi=(mpirun -n "$ranks" --bind-to none --oversubscribe)
-[ "$(id -u)" != 0 ] || mpi+=(--allow-run-as-root)
-[ -z "$hosts" ] || mpi+=(--host "$hosts")
 # Containers forbid the single-copy system call, and idle ranks shall yield their core.
-mpi+=(--mca btl_vader_single_copy_mechanism none --mca mpi_yield_when_idle 1)
+settings=(btl_vader_single_copy_mechanism=none mpi_yield_when_idle=1)
+if [ -n "$interface" ]; then
+  settings+=("btl_tcp_if_include=$interface" "oob_tcp_if_include=$interface")
+  export MMKD_INTERFACE=$interface NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-$interface}
+fi
+if [ "$launcher" = srun ]; then
+  for setting in "${settings[@]}"; do export "OMPI_MCA_$setting"; done
+  mpi=(srun --mpi="${MMKD_SRUN_MPI:-pmix}" -n "$ranks" --kill-on-bad-exit=0)
+else
+  mpi=(mpirun -n "$ranks" --bind-to none --oversubscribe)
+  [ "$(id -u)" != 0 ] || mpi+=(--allow-run-as-root)
+  [ -z "$hosts" ] || mpi+=(--host "$hosts")
+  for setting in "${settings[@]}"; do mpi+=(--mca "${setting%%=*}" "${setting#*=}"); done
+  for name in MMKD_INTERFACE NCCL_SOCKET_IFNAME; do [ -z "${!name:-}" ] || mpi+=(-x "$name"); done
+fi
 
 # mpirun answers SIGTERM and SIGINT by killing the ranks a second later. So they do not reach it: it has a process group
 # of its own, and gets SIGUSR2 instead, which it hands on; the ranks then write a checkpoint and exit with 75. (A longer

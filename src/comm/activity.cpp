@@ -8,6 +8,7 @@ void Activity::enter_phase(std::string phase) {
   const std::lock_guard lock(mutex_);
   state_.phase = std::move(phase);
   state_.step = 0;
+  state_.told.clear();
   ++state_.progress;
 }
 
@@ -15,6 +16,11 @@ void Activity::tick(std::int64_t step) {
   const std::lock_guard lock(mutex_);
   state_.step = step;
   ++state_.progress;
+}
+
+void Activity::tell(std::string how_far) {
+  const std::lock_guard lock(mutex_);
+  state_.told = std::move(how_far);
 }
 
 Activity::State Activity::state() const {

@@ -14,6 +14,7 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/log.h"
+#include "mmkd/base/process.h"
 #include "mmkd/comm/activity.h"
 #include "mpi_support.h"
 
@@ -37,12 +38,6 @@ void refuse_srun_without_pmi() {
       "srun started {} tasks without a process manager interface, so they cannot find each other. Use srun --mpi=pmix "
       "(srun --mpi=list shows what there is), or mpirun inside the allocation.",
       tasks);
-}
-
-std::string host_name() {
-  char name[256] = "";
-  if (gethostname(name, sizeof name - 1) != 0) return "unknown";
-  return name;
 }
 
 void wait_for(MPI_Request request, std::string_view function) {

@@ -19,6 +19,7 @@
 #include "mmkd/base/signals.h"
 #include "mmkd/comm/agree.h"
 #include "mmkd/config/print.h"
+#include "mmkd/stages/building.h"
 #include "scan.h"
 #include "shard.h"
 
@@ -431,11 +432,14 @@ PackedInfo pack(const Config& config, const MpiSession& mpi) {
   auto scan = shared_scan(config, mpi);
   const auto stage = stage_inputs(config, inputs, *streams, scan);
   const StageStore store(artifacts_root(config));
-  const auto state = from_rank_zero(mpi, [&] { return std::string(store.state(stage, {}, true).ready ? "1" : ""); });
-  if (!state.empty()) {
-    if (mpi.rank() == 0) log::info("pack: reused {}", store.folder(stage).string());
-    return read_packed_info(store.folder(stage));
-  }
+  const auto is_packed = [&] {
+    const auto ready = from_rank_zero(mpi, [&] { return std::string(store.state(stage, {}, true).ready ? "1" : ""); });
+    if (!ready.empty() && mpi.rank() == 0) log::info("pack: reused {}", store.folder(stage).string());
+    return !ready.empty();
+  };
+  if (is_packed()) return read_packed_info(store.folder(stage));
+  const auto lock = lock_stage(mpi, store, stage, config.watchdog.dead_after);
+  if (is_packed()) return read_packed_info(store.folder(stage));
 
   const auto tasks = resolved_tasks(config.data).size();
   const fs::path work = store.work_folder(stage);

@@ -5,6 +5,7 @@
 
 #include "mmkd/base/files.h"
 #include "mmkd/base/log.h"
+#include "mmkd/base/process.h"
 #include "mmkd/config/names.h"
 #include "mmkd/config/print.h"
 #include "mmkd/pipeline/job.h"

@@ -6,8 +6,6 @@
 #include "mmkd/base/files.h"
 #include "mmkd/config/names.h"
 #include "mmkd/config/teachers.h"
-#include "mmkd/config/zoo.h"
-#include "mmkd/weights/checkpoint.h"
 #include "mmkd/weights/hf_config.h"
 #include "mmkd/weights/load.h"
 
@@ -32,9 +30,8 @@ void require_fits(const ModelSource& source, const TokenStream& stream) {
         "{}.text has {} word embeddings, but its tokenizer has {} tokens: name the tokenizer that belongs to it "
         "({}.tokenizer){}",
         name(source.role), text.vocab_size, stream.vocab_size, name(source.role),
-        source.text_checkpoint.empty()
-            ? fmt::format(", or set {}.text.vocab_size: {}", name(source.role), stream.vocab_size)
-            : "");
+        source.files.text.empty() ? fmt::format(", or set {}.text.vocab_size: {}", name(source.role), stream.vocab_size)
+                                  : "");
   }
   if (longest_text(text) < stream.max_length) {
     throw UsageError("{}.text takes {} tokens at most, but data.max_length is {}: lower it", name(source.role),
@@ -46,7 +43,7 @@ const TokenStream& tokens_of(const PackedInfo& packed, Role role) {
   return packed.token_streams.at(static_cast<std::size_t>(packed.token_stream_of[role == Role::teacher ? 0 : 1]));
 }
 
-void resolve_vision(ModelSource& source, ModelConfig& model, const fs::path& root) {
+void resolve_vision(ModelSource& source, ModelConfig& model) {
   source.vision_name = model.vision.name;
   if (model.vision.inline_size()) {
     const auto& vision = model.vision;
@@ -55,14 +52,13 @@ void resolve_vision(ModelSource& source, ModelConfig& model, const fs::path& roo
                                      : fmt::format("{}-{}", to_string(vision.family), feature_width(vision));
     return;
   }
-  source.vision_checkpoint = resolve_model_folder(TowerKind::vision, model.vision.name, root, default_hf_home());
   const auto batch_norm = model.vision.batch_norm;
-  model.vision =
-      vision_config_from_hf(read_config(source.vision_checkpoint), (source.vision_checkpoint / "config.json").string());
+  const auto& folder = source.files.vision;
+  model.vision = vision_config_from_hf(read_config(folder), (folder / "config.json").string());
   model.vision.batch_norm = batch_norm;
 }
 
-void resolve_text(ModelSource& source, ModelConfig& model, const fs::path& root, const TokenStream& stream) {
+void resolve_text(ModelSource& source, ModelConfig& model, const TokenStream& stream) {
   source.text_name = model.text.name;
   if (model.text.inline_size()) {
     source.text_name = size_name(to_string(model.text.family), model.text.num_hidden_layers, model.text.hidden_size);
@@ -70,9 +66,8 @@ void resolve_text(ModelSource& source, ModelConfig& model, const fs::path& root,
     model.text.pad_token_id = stream.pad_id;
     return;
   }
-  source.text_checkpoint = resolve_model_folder(TowerKind::text, model.text.name, root, default_hf_home());
-  model.text =
-      text_config_from_hf(read_config(source.text_checkpoint), (source.text_checkpoint / "config.json").string());
+  const auto& folder = source.files.text;
+  model.text = text_config_from_hf(read_config(folder), (folder / "config.json").string());
 }
 
 /// What a configuration says about one model.
@@ -88,13 +83,13 @@ ModelSource resolved(Wanted wanted, const Config& config, const PackedInfo& pack
   const auto& stream = tokens_of(packed, wanted.role);
   ModelSource source;
   source.role = wanted.role;
-  source.weights = wanted.weights;
+  source.files = model_files(wanted.model, wanted.weights, config.weights.root);
   if (model.arch == StudentArch::custom_tiny) {
     model.vision = custom_vision(model.custom);
     model.text = custom_text(model.custom);
   }
-  if (model.modality != Modality::text) resolve_vision(source, model, config.weights.root);
-  if (model.modality != Modality::image) resolve_text(source, model, config.weights.root, stream);
+  if (model.modality != Modality::text) resolve_vision(source, model);
+  if (model.modality != Modality::image) resolve_text(source, model, stream);
   std::vector<TaskHead> heads;
   for (const auto& task : packed.tasks) {
     heads.push_back({slug(task.label), static_cast<std::int64_t>(task.classes.size())});
@@ -121,20 +116,6 @@ ModelSource::Widths ModelSource::widths() const {
           spec.modality == Modality::image ? 0 : spec.text.hidden_size};
 }
 
-std::vector<std::pair<std::string, fs::path>> ModelSource::files() const {
-  std::vector<std::pair<std::string, fs::path>> all;
-  const auto add = [&](const char* part, const fs::path& path) {
-    if (path.empty()) return;
-    const std::string prefix = fmt::format("{}/{}/", numbered(name(role), number), part);
-    for (const auto& file : checkpoint_files(path)) all.emplace_back(prefix + file.filename().string(), file);
-    if (fs::is_directory(path)) all.emplace_back(prefix + "config.json", path / "config.json");
-  };
-  add("vision", vision_checkpoint);
-  add("text", text_checkpoint);
-  add("weights", weights);
-  return all;
-}
-
 std::vector<ModelSource> resolve_teachers(const Config& config, const PackedInfo& packed) {
   std::vector<ModelSource> teachers;
   for (const auto& source : teacher_sources(config)) {
@@ -158,17 +139,19 @@ ParameterCounts count_parameters(const ModelSource& source) { return parameter_c
 std::shared_ptr<MultimodalModel> initial_model(const ModelSource& source, std::uint64_t seed, Objective& objective) {
   auto model = make_model(source.spec, seed);
   const at::NoGradGuard no_grad;
-  if (!source.vision_checkpoint.empty())
-    load_backbone(model->vision()->named_weights(), source.vision_checkpoint, names_of(source.spec.vision.family));
-  if (!source.text_checkpoint.empty())
-    load_backbone(model->text()->named_weights(), source.text_checkpoint, names_of(source.spec.text.family));
-  if (source.weights.empty()) return model;
-  const auto rest = load_model_weights(model->named_weights(), source.weights, two_tower_aliases(source.task_slugs));
+  if (!source.files.vision.empty())
+    load_backbone(model->vision()->named_weights(), source.files.vision, names_of(source.spec.vision.family));
+  if (!source.files.text.empty())
+    load_backbone(model->text()->named_weights(), source.files.text, names_of(source.spec.text.family));
+  if (source.files.weights.empty()) return model;
+  const auto rest =
+      load_model_weights(model->named_weights(), source.files.weights, two_tower_aliases(source.task_slugs));
   for (const auto& entry : objective.named_weights()) {
     const auto found = rest.find("distill." + entry.name);
     if (found == rest.end()) continue;
     if (found->second.sizes() != entry.view.sizes())
-      throw Error("{}: projection {} has another shape than this loss needs", source.weights.string(), entry.name);
+      throw Error("{}: projection {} has another shape than this loss needs", source.files.weights.string(),
+                  entry.name);
     at::Tensor view = entry.view;
     view.copy_(found->second);
   }

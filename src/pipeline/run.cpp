@@ -21,6 +21,8 @@
 #include "mmkd/data/pack.h"
 #include "mmkd/pipeline/device.h"
 #include "mmkd/pipeline/job.h"
+#include "mmkd/plan/model_files.h"
+#include "mmkd/stages/building.h"
 
 namespace mmkd {
 namespace {
@@ -33,22 +35,6 @@ PackedInfo find_packed(const Config& config, const MpiSession& mpi) {
   PackedInfo info;
   on_all_ranks(mpi, [&] { info = read_packed_info(folder); });
   return info;
-}
-
-/// Collective. Digests of the weight files that training starts from.
-std::map<std::string, std::string> external_digests(const Job& job) {
-  const std::string text = from_rank_zero(job.world.mpi(), [&] {
-    DigestMemo memo(artifacts_root(job.config));
-    nlohmann::json digests = nlohmann::json::object();
-    std::vector<const ModelSource*> sources;
-    for (const auto& teacher : job.teachers) sources.push_back(&teacher);
-    if (job.student) sources.push_back(&*job.student);
-    for (const auto* source : sources) {
-      for (const auto& [name, file] : source->files()) digests[name] = memo.file(file);
-    }
-    return digests.dump();
-  });
-  return nlohmann::json::parse(text).get<std::map<std::string, std::string>>();
 }
 
 Job prepare(const LoadedConfig& loaded, const World& world, const RunOptions& options) {
@@ -75,7 +61,7 @@ Job prepare(const LoadedConfig& loaded, const World& world, const RunOptions& op
     (void)Sampler(job.packed.counts[0], config.data.batch_size, world.size(),
                   world.rank());  // refuses a batch smaller than the ranks
   });
-  const auto digests = external_digests(job);
+  const auto digests = weight_digests(config, world.mpi());
   on_all_ranks(world.mpi(), [&] {
     job.plan = make_plan(config, {job.packed.input_keys}, at::DeviceTypeName(world.device().type(), true), digests);
   });
@@ -87,7 +73,12 @@ template <class Build>
 StageArtifact reuse_or_build(Job& job, const std::string& name, const StageInputs& inputs, const Finished& finished,
                              const Build& build) {
   const auto start = Clock::now();
-  const auto state = stage_state(job, inputs, parents_of(inputs, finished));
+  auto state = stage_state(job, inputs, parents_of(inputs, finished));
+  std::unique_ptr<StageLock> lock;
+  if (!state.ready) {
+    lock = lock_stage(job.world.mpi(), job.store, inputs, job.config.watchdog.dead_after);
+    state = stage_state(job, inputs, parents_of(inputs, finished));  // another job may have built it meanwhile
+  }
   if (state.ready) {
     log::info("{}: reused {}", name, state.reason);
     // What a builder left that was killed after it had finished.
@@ -116,15 +107,12 @@ std::string parameters_text(const ModelSource& source) {
       static_cast<double>(counts.text) / 1e6, 4 * megabytes);
 }
 
-/// The stages in the order in which they run, by the names that logs and results give them.
-std::vector<std::pair<std::string, const StageInputs*>> stages_of(const JobPlan& plan) {
-  std::vector<std::pair<std::string, const StageInputs*>> stages;
-  for (std::size_t i = 0; i < plan.teachers.size(); ++i) stages.emplace_back(numbered("teacher", i), &plan.teachers[i]);
-  for (std::size_t i = 0; i < plan.caches.size(); ++i) stages.emplace_back(numbered("cache", i), &plan.caches[i]);
-  if (plan.joint) stages.emplace_back("joint", &*plan.joint);
-  if (plan.student) stages.emplace_back("student", &*plan.student);
-  stages.emplace_back("test", &plan.test);
-  return stages;
+void require_stage(const JobPlan& plan, const std::string& until) {
+  std::vector<std::string> names;
+  for (const auto& [name, inputs] : stages_of(plan)) names.push_back(name);
+  if (until.empty() || std::find(names.begin(), names.end(), until) != names.end()) return;
+  throw UsageError("--until {}: this configuration has no such stage; expected one of {}", until,
+                   fmt::join(names, ", "));
 }
 
 /// Where a finished stage goes.
@@ -261,6 +249,14 @@ void log_start(const Job& job) {
 
 }  // namespace
 
+std::map<std::string, std::string> weight_digests(const Config& config, const MpiSession& mpi) {
+  const std::string text = from_rank_zero(mpi, [&] {
+    DigestMemo memo(artifacts_root(config));
+    return nlohmann::json(external_digests(config, memo)).dump();
+  });
+  return nlohmann::json::parse(text).get<std::map<std::string, std::string>>();
+}
+
 StageState stage_state(const Job& job, const StageInputs& inputs, const std::vector<StageArtifact>& parents) {
   const auto text = from_rank_zero(job.world.mpi(), [&] {
     const auto state = job.store.state(inputs, parents, true);
@@ -298,12 +294,17 @@ void run_one(const LoadedConfig& loaded, const World& world, const RunOptions& o
     fs::remove(config.logging.log_dir / "results.json");  // of a run before: this one is not finished yet
     log_start(job);
   });
+  on_all_ranks(world.mpi(), [&] { require_stage(job.plan, options.until); });
   Finished finished = data_of(job);
   StageArtifact test;
   for (const auto& [name, inputs] : stages_of(job.plan)) {
     const auto number = inputs->stage == "cache" ? finished.caches.size() : finished.teachers.size();
     test = reuse_or_build(job, name, *inputs, finished, [&] { return built(job, *inputs, number, finished); });
     note_finished(finished, *inputs, test);
+    if (name == options.until) {
+      if (world.rank() == 0) log::info("{}: that was the last stage asked for", name);
+      return;
+    }
   }
   on_rank_zero(world.mpi(), [&] { write_artifacts(job, finished, test); });
 }

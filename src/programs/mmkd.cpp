@@ -16,6 +16,7 @@
 #include "mmkd/formats/describe_weights.h"
 #include "mmkd/report/runs.h"
 #include "mmkd/version.h"
+#include "sweep_commands.h"
 
 namespace {
 
@@ -58,8 +59,9 @@ void report_runs(const Arguments& arguments) {
   }
 }
 
-void run(int argc, char** argv, CLI::App& app) {
+int run(int argc, char** argv, CLI::App& app) {
   Arguments arguments;
+  SweepCommands sweep;
   app.set_version_flag("--version", std::string("mmkd ") + kVersion);
   app.require_subcommand(1);
   auto* config = app.add_subcommand("config", "Look at configurations");
@@ -71,6 +73,7 @@ void run(int argc, char** argv, CLI::App& app) {
   auto* report = app.add_subcommand("report", "Compare finished runs: a table as Markdown, CSV or LaTeX");
   report->add_option("runs", arguments.runs, "Log folders of runs, or folders of them")->required();
   report->add_option("--out", arguments.report, "File that ends in .md, .csv or .tex (default: the terminal)");
+  sweep.add_to(app);
   // Known here for --help alone: their command lines never get as far as this.
   app.add_subcommand("eval", "Scores of a trained model on packed data");
   app.add_subcommand("predict", "Classify the samples of a table");
@@ -86,6 +89,7 @@ void run(int argc, char** argv, CLI::App& app) {
   if (reference->parsed()) std::fputs(configuration_reference().c_str(), stdout);
   if (report->parsed()) report_runs(arguments);
   if (inspect->parsed()) std::fputs(describe_weights(arguments.weights).c_str(), stdout);
+  return sweep.run();
 }
 
 }  // namespace
@@ -94,7 +98,7 @@ int main(int argc, char** argv) {
   CLI::App app("mmkd: the tools around packing and training");
   try {
     if (needs_tensors({argv + 1, argv + argc})) become_helper(argv);
-    run(argc, argv, app);
+    return run(argc, argv, app);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::usage);
   } catch (const Error& e) {
@@ -104,5 +108,4 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "mmkd: %s\n", e.what());
     return static_cast<int>(ExitCode::failure);
   }
-  return 0;
 }

@@ -23,7 +23,7 @@ const std::map<std::string, mmkd::Resume> kResume{
 struct Arguments {
   std::string config;
   std::vector<std::string> overrides;
-  std::string resume = "auto";
+  std::string resume = "auto", until;
   bool dry_run = false, verbose = false;
 };
 
@@ -43,7 +43,8 @@ int run(const Arguments& arguments, const mmkd::MpiSession& mpi) {
     return static_cast<int>(e.code());
   }
   try {
-    run_job(loaded, mpi, {.dry_run = arguments.dry_run, .resume = kResume.at(arguments.resume)});
+    run_job(loaded, mpi,
+            {.dry_run = arguments.dry_run, .resume = kResume.at(arguments.resume), .until = arguments.until});
   } catch (const CollectiveError& e) {
     if (mpi.rank() == 0) std::fprintf(stderr, "mmkd-ddp: %s\n", e.what());
     log::flush();
@@ -76,6 +77,8 @@ int main(int argc, char** argv) {
          "differs from the interrupted run in the log folder")
       ->check(CLI::IsMember(kResume))
       ->capture_default_str();
+  app.add_option("--until", arguments.until,
+                 "Stop after this stage: teacher, cache, student, …; what follows is left to another run");
   app.add_flag("--dry-run", arguments.dry_run, "Check config, data, weights and keys, print the plan, train nothing");
   app.add_flag("-v,--verbose", arguments.verbose, "Log details");
   try {

@@ -1,10 +1,8 @@
 #include "mmkd/report/results.h"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <cmath>
-#include <ctime>
 
 #include "mmkd/base/files.h"
 #include "mmkd/report/metrics_files.h"
@@ -131,7 +129,5 @@ Json summarize_seeds(const std::vector<Json>& results) {
   }
   return summary;
 }
-
-std::string utc_timestamp() { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))); }
 
 }  // namespace mmkd

@@ -11,6 +11,7 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
+#include "mmkd/base/process.h"
 
 namespace mmkd {
 namespace {
@@ -70,10 +71,8 @@ std::uint32_t crc32c(std::string_view bytes) {
 
 TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder) {
   make_folder(folder);
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
   const auto path = folder / fmt::format("events.out.tfevents.{}.{}.{}", static_cast<std::int64_t>(wall_time()),
-                                         host.data(), ::getpid());
+                                         host_name(), ::getpid());
   file_ = std::fopen(path.c_str(), "abe");
   if (file_ == nullptr) throw Error("{}: cannot be created: {}", path.string(), std::strerror(errno));
   record(field_double(1, wall_time()) + field_bytes(3, "brain.Event:2"));

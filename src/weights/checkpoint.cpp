@@ -1,67 +1,19 @@
 #include "mmkd/weights/checkpoint.h"
 
-#include <fmt/ranges.h>
-
 #include <cstring>
-#include <nlohmann/json.hpp>
-#include <set>
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
 #include "mmkd/formats/torch_file.h"
+#include "mmkd/formats/weight_files.h"
 #include "mmkd/weights/tensors.h"
 
 namespace mmkd {
 namespace {
 
-/// What a folder may hold, the preferred first.
-constexpr const char* kInFolder[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
-                                     "pytorch_model.bin.index.json"};
-
-bool is_index(const fs::path& file) { return file.extension() == ".json"; }
-
 bool is_pickled(const fs::path& file) {
   const std::string extension = file.extension().string();
   return extension == ".bin" || extension == ".pth" || extension == ".pt" || extension == ".ckpt";
-}
-
-/// The file or index that `path` stands for.
-fs::path resolve(const fs::path& path) {
-  if (!fs::exists(path)) {
-    throw Error("{}: no such weights (a .safetensors, .bin or .pth file, or a folder with one, is needed)",
-                path.string());
-  }
-  if (!fs::is_directory(path)) return path;
-  for (const char* name : kInFolder) {
-    if (fs::exists(path / name)) return path / name;
-  }
-  throw Error("{}: holds no weights; one of {} is needed", path.string(), fmt::join(kInFolder, ", "));
-}
-
-/// Tensor name -> file, from an index.
-std::map<std::string, fs::path> read_index(const fs::path& index) {
-  constexpr std::uint64_t kMaxIndexBytes = 100'000'000;
-  std::map<std::string, fs::path> files;
-  try {
-    const auto json = nlohmann::json::parse(read_file(index, kMaxIndexBytes));
-    for (const auto& [tensor, file] : json.at("weight_map").items()) {
-      const fs::path name = file.get<std::string>();
-      if (name.filename() != name || name.empty() || name == "..") {
-        throw Error("{}: '{}' of tensor '{}' is no plain file name", index.string(), name.string(), tensor);
-      }
-      files[tensor] = index.parent_path() / name;
-    }
-  } catch (const nlohmann::json::exception& error) {
-    throw Error("{}: no valid index of a sharded checkpoint: {}", index.string(), error.what());
-  }
-  if (files.empty()) throw Error("{}: names no tensors", index.string());
-  return files;
-}
-
-std::set<fs::path> shards_of(const std::map<std::string, fs::path>& weight_map) {
-  std::set<fs::path> shards;
-  for (const auto& [tensor, file] : weight_map) shards.insert(file);
-  return shards;
 }
 
 }  // namespace
@@ -123,8 +75,8 @@ class Checkpoint::Pickled final : public Checkpoint::File {
 
 Checkpoint Checkpoint::open(const fs::path& path) {
   Checkpoint checkpoint;
-  checkpoint.path_ = resolve(path);
-  if (is_index(checkpoint.path_)) {
+  checkpoint.path_ = weight_file(path);
+  if (is_weight_index(checkpoint.path_)) {
     checkpoint.add_shards(checkpoint.path_);
   } else {
     checkpoint.add_file(checkpoint.path_);
@@ -145,12 +97,11 @@ void Checkpoint::add_file(const fs::path& file) {
 }
 
 void Checkpoint::add_shards(const fs::path& index) {
-  const auto weight_map = read_index(index);
-  files_.push_back(index);
+  const auto weight_map = read_weight_index(index);
+  files_ = weight_files(index);
   std::map<fs::path, std::shared_ptr<const File>> opened;
-  for (const auto& shard : shards_of(weight_map)) {
-    opened[shard] = open_file(shard);
-    files_.push_back(shard);
+  for (const auto& file : files_) {
+    if (file != index) opened[file] = open_file(file);
   }
   for (const auto& [name, shard] : weight_map) {
     const auto& file = opened.at(shard);
@@ -176,13 +127,5 @@ const std::vector<std::int64_t>& Checkpoint::shape(const std::string& name) cons
 DType Checkpoint::dtype(const std::string& name) const { return file_of(name).dtype(name); }
 
 at::Tensor Checkpoint::tensor(const std::string& name) const { return file_of(name).tensor(name); }
-
-std::vector<fs::path> checkpoint_files(const fs::path& path) {
-  const fs::path file = resolve(path);
-  if (!is_index(file)) return {file};
-  std::vector<fs::path> files{file};
-  for (const auto& shard : shards_of(read_index(file))) files.push_back(shard);
-  return files;
-}
 
 }  // namespace mmkd

@@ -1,4 +1,5 @@
 #include "mmkd/weights/checkpoint.h"
+#include "mmkd/formats/weight_files.h"
 
 #include <gtest/gtest.h>
 
@@ -51,7 +52,7 @@ TEST_F(Checkpoints, InShardsAreReadThroughTheirIndex) {
   EXPECT_TRUE(checkpoint.tensor("a").equal(test::counting({2, 2}, 1)));
   EXPECT_TRUE(checkpoint.tensor("b").equal(test::counting({2, 2}, 2)));
   EXPECT_EQ(checkpoint.files().size(), 3u);
-  EXPECT_EQ(checkpoint.files(), checkpoint_files(folder_.path()));
+  EXPECT_EQ(checkpoint.files(), weight_files(folder_.path()));
 }
 
 TEST_F(Checkpoints, WhoseShardLacksATensorOrIsMissingAreRefused) {

@@ -15,10 +15,12 @@ class Activity {
     std::string collective;          ///< the last one that was entered
     bool waiting = false;            ///< inside it now
     std::uint64_t progress = 0;      ///< grows with everything that happens
+    std::string told;                ///< for people: how far it is
   };
 
   void enter_phase(std::string phase);
   void tick(std::int64_t step);
+  void tell(std::string how_far);
   State state() const;
 
   /// Held while a collective waits for its peers.

@@ -2,6 +2,7 @@
 #include <array>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,8 +16,8 @@
 #include "mmkd/eval/evaluate.h"
 #include "mmkd/models/model_card.h"
 #include "mmkd/pipeline/model_source.h"
-#include "mmkd/pipeline/plan.h"
 #include "mmkd/pipeline/run.h"
+#include "mmkd/plan/plan.h"
 #include "mmkd/report/results.h"
 #include "mmkd/stages/stage.h"
 #include "mmkd/train/batch.h"
@@ -63,6 +64,9 @@ struct Finished {
   std::vector<StageArtifact> teachers, caches;
   std::optional<StageArtifact> joint, student;
 };
+
+/// Collective. external_digests() of rank 0.
+std::map<std::string, std::string> weight_digests(const Config& config, const MpiSession& mpi);
 
 /// Collective. Is the stage's artifact there and sound? Rank 0 looks, every rank gets the answer.
 StageState stage_state(const Job& job, const StageInputs& inputs, const std::vector<StageArtifact>& parents);

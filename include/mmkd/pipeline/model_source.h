@@ -1,16 +1,15 @@
 #pragma once
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "mmkd/config/config.h"
 #include "mmkd/data/packed.h"
 #include "mmkd/distill/objective.h"
 #include "mmkd/models/multimodal_model.h"
-#include "mmkd/pipeline/plan.h"
+#include "mmkd/plan/model_files.h"
+#include "mmkd/plan/plan.h"
 
 namespace mmkd {
 
@@ -21,9 +20,8 @@ struct ModelSource {
   std::uint64_t seed = 0;
   bool trained = true;  ///< false: a teacher that is taken as its weights make it
   ModelSpec spec;
-  std::string vision_name, text_name;                        ///< as results.json names them
-  std::filesystem::path vision_checkpoint, text_checkpoint;  ///< Hugging Face folders; empty: from scratch
-  std::filesystem::path weights;                             ///< of the whole model; empty: none
+  std::string vision_name, text_name;  ///< as results.json names them
+  ModelFiles files;                    ///< what its first weights come from
   std::vector<std::string> task_slugs;
 
   struct Widths {
@@ -31,8 +29,6 @@ struct ModelSource {
   };
   /// Of img_raw and txt_raw; 0 for a modality that the model does not read.
   Widths widths() const;
-  /// "<role>/<part>/<file>" of every weight file, for the stage key.
-  std::vector<std::pair<std::string, std::filesystem::path>> files() const;
 };
 
 /// Read the towers' config.json where they come from folders. Throw UsageError for missing folders, for a vocabulary

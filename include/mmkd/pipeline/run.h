@@ -19,6 +19,7 @@ enum class Resume {
 struct RunOptions {
   bool dry_run = false;  ///< check everything and print the plan; train nothing
   Resume resume = Resume::automatic;
+  std::string until;  ///< the last stage to build ("teacher", "cache", "student", …); empty: all of them
 };
 
 /// Collective: every rank must call. Runs what is missing of the job and writes the artifacts into logging.log_dir.

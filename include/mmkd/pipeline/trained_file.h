@@ -3,7 +3,7 @@
 #include <optional>
 
 #include "mmkd/models/model_card.h"
-#include "mmkd/pipeline/plan.h"
+#include "mmkd/plan/plan.h"
 #include "mmkd/train/batch.h"
 
 // Trained models outside of a job: from a run's folder or from a weights file.

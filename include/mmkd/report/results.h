@@ -47,7 +47,6 @@ nlohmann::ordered_json to_json(const RunResults& results);
 void write_results(const std::filesystem::path& file, const RunResults& results);
 /// stage, key, reused, seconds
 void write_timings(const std::filesystem::path& file, const std::vector<StageResults>& stages);
-std::string utc_timestamp();
 
 /// Mean, sample standard deviation and values of every metric of several results.json that differ in their seed:
 /// {"seeds", "student": {"<split>_<task>_f1": {"mean", "std", "values"}, …}, "teacher": …}. Times are left out.

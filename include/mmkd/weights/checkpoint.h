@@ -48,7 +48,4 @@ class Checkpoint {
   std::map<std::string, std::string> metadata_;
 };
 
-/// The files that Checkpoint::open(path) would read, without opening the weights (an index is read).
-std::vector<std::filesystem::path> checkpoint_files(const std::filesystem::path& path);
-
 }  // namespace mmkd

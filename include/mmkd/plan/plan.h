@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "mmkd/config/config.h"
@@ -34,6 +35,16 @@ struct JobPlan {
 /// "student/…").
 JobPlan make_plan(const Config& config, const DataKeys& data, const std::string& device_type,
                   const std::map<std::string, std::string>& external);
+
+/// The stages after the data in the order in which they run, by the names that logs, results and `--until` use.
+std::vector<std::pair<std::string, const StageInputs*>> stages_of(const JobPlan& plan);
+
+/// The plan of a job by itself, before or after its data is packed. Reads the data set's tables; throws UsageError for
+/// what is missing.
+JobPlan plan_job(const Config& config, const std::string& device_type);
+
+/// "cpu" or "cuda": what a job on this machine would take.
+std::string expected_device_type(Device wanted);
 
 /// "teacher", "teacher.1", …: how parents and external files of one of several teachers are called.
 std::string numbered(std::string_view name, std::size_t number);

@@ -1,10 +1,13 @@
-#include "mmkd/pipeline/plan.h"
+#include "mmkd/plan/plan.h"
 
 #include <algorithm>
 
 #include "mmkd/base/error.h"
+#include "mmkd/base/files.h"
 #include "mmkd/config/print.h"
 #include "mmkd/config/teachers.h"
+#include "mmkd/data/pack.h"
+#include "mmkd/plan/model_files.h"
 
 namespace mmkd {
 namespace {
@@ -169,6 +172,28 @@ JobPlan make_plan(const Config& config, const DataKeys& data, const std::string&
   }
   if (plan.student) plan.test.parents["student"] = plan.student->key();
   return plan;
+}
+
+std::vector<std::pair<std::string, const StageInputs*>> stages_of(const JobPlan& plan) {
+  std::vector<std::pair<std::string, const StageInputs*>> stages;
+  for (std::size_t i = 0; i < plan.teachers.size(); ++i) stages.emplace_back(numbered("teacher", i), &plan.teachers[i]);
+  for (std::size_t i = 0; i < plan.caches.size(); ++i) stages.emplace_back(numbered("cache", i), &plan.caches[i]);
+  if (plan.joint) stages.emplace_back("joint", &*plan.joint);
+  if (plan.student) stages.emplace_back("student", &*plan.student);
+  stages.emplace_back("test", &plan.test);
+  return stages;
+}
+
+std::string expected_device_type(Device wanted) {
+  if (wanted != Device::automatic) return wanted == Device::cuda ? "cuda" : "cpu";
+  return fs::exists("/dev/nvidiactl") ? "cuda" : "cpu";
+}
+
+JobPlan plan_job(const Config& config, const std::string& device_type) {
+  DataKeys data;
+  data.inputs = config.data.packed.empty() ? data_input_keys(config) : read_packed_info(config.data.packed).input_keys;
+  DigestMemo memo(artifacts_root(config));
+  return make_plan(config, data, device_type, external_digests(config, memo));
 }
 
 std::string plan_table(const std::vector<PlannedStage>& stages) {
