@@ -72,12 +72,16 @@ nlohmann::json record_of(const Seen& seen) {
 
 LockOwner owner_of(const Seen& seen) {
   const auto record = record_of(seen);
-  const auto process = process_from_json(record.value("process", nlohmann::json::object()));
-  return {process.host, process.pid, record.value("since", ""), record.value("progress", "")};
+  const auto process = process_from_json(record.contains("process") ? record["process"] : nlohmann::json());
+  const auto text = [&](const char* key) {
+    return record.contains(key) && record[key].is_string() ? record[key].get<std::string>() : "";
+  };
+  return {process.host, process.pid, text("since"), text("progress")};
 }
 
 bool owner_has_ended(const Seen& seen) {
-  return has_ended(process_from_json(record_of(seen).value("process", nlohmann::json::object())));
+  const auto record = record_of(seen);
+  return record.contains("process") && has_ended(process_from_json(record["process"]));
 }
 
 /// The descriptor of the new file; nothing: another process has made it.

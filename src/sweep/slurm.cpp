@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <sstream>
 
@@ -245,49 +246,61 @@ class Submitter {
   std::vector<std::string> told_;
 };
 
-/// The submissions of nodes that wait for tasks of the same jobs, in the same order.
-std::vector<SlurmSubmission> grouped(const std::vector<std::size_t>& nodes,
-                                     const std::vector<std::vector<SlurmJobRef>>& waits) {
-  std::vector<SlurmSubmission> result;
-  const auto singles = [&] {
-    for (std::size_t i = 0; i < nodes.size(); ++i) {
-      SlurmSubmission one{.nodes = {nodes[i]}, .indices = {}, .dependencies = {}};
-      for (const auto& ref : waits[i]) one.dependencies.push_back("afterok:" + text_of(ref));
-      result.push_back(std::move(one));
-    }
-    return result;
-  };
-  if (nodes.size() == 1) return singles();
-  SlurmSubmission array{.nodes = nodes, .indices = {}, .dependencies = {}};
-  for (std::size_t j = 0; j < waits.front().size(); ++j) {
+struct WaitingNodes {
+  std::vector<std::size_t> nodes;
+  std::vector<std::vector<SlurmJobRef>> waits;
+};
+
+SlurmSubmission single(std::size_t node, const std::vector<SlurmJobRef>& waits) {
+  SlurmSubmission one{.nodes = {node}, .indices = {}, .dependencies = {}};
+  for (const auto& ref : waits) one.dependencies.push_back("afterok:" + text_of(ref));
+  return one;
+}
+
+/// All of them as one array; nothing where their dependencies do not allow it.
+std::optional<SlurmSubmission> as_array(const WaitingNodes& group) {
+  SlurmSubmission array{.nodes = group.nodes, .indices = {}, .dependencies = {}};
+  for (std::size_t j = 0; j < group.waits.front().size(); ++j) {
+    const auto& first = group.waits.front()[j];
     std::vector<std::int64_t> of_nodes;
-    for (const auto& refs : waits) of_nodes.push_back(refs[j].index);
-    if (std::count(of_nodes.begin(), of_nodes.end(), of_nodes.front()) ==
-        static_cast<std::ptrdiff_t>(of_nodes.size())) {
-      array.dependencies.push_back("afterok:" + text_of(waits.front()[j]));
+    for (const auto& refs : group.waits) of_nodes.push_back(refs[j].index);
+    const std::set different(of_nodes.begin(), of_nodes.end());
+    if (different.size() == 1) {
+      array.dependencies.push_back("afterok:" + text_of(first));
       continue;
     }
-    const bool differ = std::set(of_nodes.begin(), of_nodes.end()).size() == of_nodes.size();
-    if (!differ || (!array.indices.empty() && array.indices != of_nodes)) return singles();
+    const bool one_each = different.size() == of_nodes.size();
+    if (!one_each || (!array.indices.empty() && array.indices != of_nodes)) return std::nullopt;
     array.indices = of_nodes;
-    array.dependencies.push_back("aftercorr:" + waits.front()[j].job);
+    array.dependencies.push_back("aftercorr:" + first.job);
   }
   if (array.indices.empty()) {
-    for (std::size_t i = 0; i < nodes.size(); ++i) array.indices.push_back(static_cast<std::int64_t>(i));
+    for (std::size_t i = 0; i < group.nodes.size(); ++i) array.indices.push_back(static_cast<std::int64_t>(i));
   }
-  result.push_back(std::move(array));
-  return result;
+  return array;
+}
+
+/// Appends the submissions of nodes that wait for tasks of the same jobs, in the same order.
+void add_submissions(const WaitingNodes& group, std::vector<SlurmSubmission>& all) {
+  if (group.nodes.size() == 1) return all.push_back(single(group.nodes.front(), group.waits.front()));
+  if (auto array = as_array(group)) return all.push_back(std::move(*array));
+  // Those that wait for just the same tasks still go together.
+  std::vector<WaitingNodes> alike;
+  for (std::size_t i = 0; i < group.nodes.size(); ++i) {
+    const auto found = std::find_if(alike.begin(), alike.end(),
+                                    [&](const auto& other) { return other.waits.front() == group.waits[i]; });
+    auto& part = found == alike.end() ? alike.emplace_back() : *found;
+    part.nodes.push_back(group.nodes[i]);
+    part.waits.push_back(group.waits[i]);
+  }
+  for (const auto& part : alike) add_submissions(part, all);
 }
 
 }  // namespace
 
 std::vector<SlurmSubmission> group_nodes(const std::vector<std::size_t>& nodes,
                                          const std::vector<std::vector<SlurmJobRef>>& waits_for) {
-  struct Group {
-    std::vector<std::size_t> nodes;
-    std::vector<std::vector<SlurmJobRef>> waits;
-  };
-  std::map<std::vector<std::string>, std::vector<Group>> groups;  // by the jobs that are waited for
+  std::map<std::vector<std::string>, std::vector<WaitingNodes>> groups;  // by the jobs that are waited for
   std::vector<const std::vector<std::string>*> order;
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     std::vector<std::string> jobs;
@@ -301,9 +314,7 @@ std::vector<SlurmSubmission> group_nodes(const std::vector<std::size_t>& nodes,
   }
   std::vector<SlurmSubmission> all;
   for (const auto* jobs : order) {
-    for (const auto& part : groups.at(*jobs)) {
-      for (auto& submission : grouped(part.nodes, part.waits)) all.push_back(std::move(submission));
-    }
+    for (const auto& part : groups.at(*jobs)) add_submissions(part, all);
   }
   return all;
 }
