@@ -1,24 +1,27 @@
 #!/usr/bin/env bash
 # Makes this checkout ready: Debian packages, a virtual environment with LibTorch, a Release build in build/.
 # Safe to run again at any time; when nothing changed it takes seconds.
-#   launch/setup.sh [--deps-only] [--no-build]
+#   launch/setup.sh [--deps-only] [--no-build] [--tests]
+#   --tests           what only tests need, too: a SLURM for one machine, a browser
 #   MMKD_TORCH=DIR    use the torch package installed there (…/site-packages/torch) instead of .venv's
 #   MMKD_JOBS=N       parallel compile jobs (default: cores, bounded by memory)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 build=1
+lists=(launch/packages.txt)
 for arg in "$@"; do
   case "$arg" in
     --deps-only | --no-build) build=0 ;;
-    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --tests) lists+=(launch/packages-test.txt) ;;
+    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "setup.sh: unknown argument '$arg' (see --help)" >&2; exit 2 ;;
   esac
 done
 say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
 
 # ---- Debian packages
-mapfile -t packages < <(grep -v '^#' launch/packages.txt)
+mapfile -t packages < <(grep -hv '^#' "${lists[@]}")
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -q '^installed$' || missing+=("$package")

@@ -5,7 +5,7 @@
 # Tests on real data run where MMKD_MEDPIX_DIR names the data set; elsewhere they are listed as skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-launch/setup.sh
+launch/setup.sh --tests
 # Ranks of an MPI test occupy cores by themselves (PROCESSORS), so ctest never runs more ranks than there are cores.
 tests=(ctest --test-dir build --output-on-failure --no-tests=error --parallel "$(nproc)")
 [ $# -eq 0 ] || exec "${tests[@]}" "$@"

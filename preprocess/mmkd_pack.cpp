@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -11,6 +10,8 @@
 #include "mmkd/base/log.h"
 #include "mmkd/base/signals.h"
 #include "mmkd/comm/agree.h"
+#include "mmkd/command_line/documents.h"
+#include "mmkd/command_line/split_names.h"
 #include "mmkd/config/load.h"
 #include "mmkd/data/pack.h"
 #include "mmkd/data/preview.h"
@@ -69,10 +70,9 @@ struct PreviewCommand {
   PreviewOptions options;
 
   void add_to(CLI::App& app) {
-    const std::map<std::string, Split> splits{{"train", Split::train}, {"dev", Split::dev}, {"test", Split::test}};
     app.add_option("config", config, "YAML configuration (docs/configuration.md)")->required();
     app.add_option("--set", overrides, "Override a key (repeatable)")->expected(1)->take_all();
-    app.add_option("--split", options.split, "train, dev or test")->transform(CLI::CheckedTransformer(splits));
+    app.add_option("--split", options.split, "train, dev or test")->transform(CLI::CheckedTransformer(kSplitNames));
     app.add_option("--samples", options.samples, "How many")->check(CLI::Range(1, 400))->capture_default_str();
     app.add_option("--columns", options.columns, "Beside each other")->check(CLI::Range(1, 40))->capture_default_str();
     app.add_option("--seed", options.seed, "Another seed, other samples")->capture_default_str();
@@ -127,6 +127,7 @@ int main(int argc, char** argv) {
   auto* preview_command = app.add_subcommand("preview", "Draw samples with labels and texts into a PNG file");
   preview.add_to(*preview_command);
   app.require_subcommand(0, 1);
+  add_document_options(app, "mmkd-pack");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

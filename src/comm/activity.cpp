@@ -32,13 +32,17 @@ Activity::Waiting::Waiting(Activity& activity, std::string collective) : activit
   const std::lock_guard lock(activity_.mutex_);
   activity_.state_.collective = std::move(collective);
   activity_.state_.waiting = true;
-  ++activity_.depth_;
+  if (activity_.depth_++ == 0) activity_.first_waits_since_ = std::chrono::steady_clock::now();
   ++activity_.state_.progress;
 }
 
 Activity::Waiting::~Waiting() {
   const std::lock_guard lock(activity_.mutex_);
   activity_.state_.waiting = --activity_.depth_ > 0;
+  if (!activity_.state_.waiting) {
+    activity_.state_.collective_seconds +=
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - activity_.first_waits_since_).count();
+  }
   ++activity_.state_.progress;
 }
 

@@ -17,6 +17,7 @@
 #include "mmkd/base/hash.h"
 #include "mmkd/base/log.h"
 #include "mmkd/base/signals.h"
+#include "mmkd/comm/activity.h"
 #include "mmkd/comm/agree.h"
 #include "mmkd/config/print.h"
 #include "mmkd/stages/building.h"
@@ -261,6 +262,7 @@ class PackProgress {
   }
   void operator()() {
     const auto done = ++done_;
+    if (done % 64 == 0) activity().tell(fmt::format("pack {}/{} samples", done, total_));
     if (shown_ && (done % 16 == 0 || done == total_))
       std::fprintf(stderr, "\rpack %ld/%ld", static_cast<long>(done), static_cast<long>(total_));
   }

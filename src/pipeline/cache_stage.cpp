@@ -7,6 +7,7 @@
 #include "mmkd/base/files.h"
 #include "mmkd/base/log.h"
 #include "mmkd/base/signals.h"
+#include "mmkd/comm/activity.h"
 #include "mmkd/comm/agree.h"
 #include "mmkd/data/teacher_cache.h"
 #include "mmkd/pipeline/cached_outputs.h"
@@ -110,7 +111,7 @@ StageArtifact cache_stage(Job& job, std::size_t number, const Finished& finished
   const auto missing = missing_blocks(job.world, journal ? &*journal : nullptr);
   std::optional<Progress> progress;
   if (mpi.rank() == 0)
-    progress.emplace(stderr, is_terminal(stderr), "cache", static_cast<std::int64_t>(missing.size()));
+    progress.emplace(stderr, is_terminal(stderr), "cache", static_cast<std::int64_t>(missing.size()), mpi.size());
 
   const at::NoGradGuard no_grad;
   const auto world = static_cast<std::size_t>(mpi.size());
@@ -129,7 +130,9 @@ StageArtifact cache_stage(Job& job, std::size_t number, const Finished& finished
         store_block(*journal, missing[round + rank], blocks[rank]);
       }
       const auto done = static_cast<std::int64_t>(std::min(round + world, missing.size()));
-      progress->update(done, done * kBlockRows, "");
+      progress->update(done, done * kBlockRows);
+      activity().tell(fmt::format("cache {}/{} blocks", done, missing.size()));
+      activity().tick(done);
     });
     if (mpi.any(stop_requested().has_value())) {
       throw CollectiveError(

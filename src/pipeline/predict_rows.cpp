@@ -184,7 +184,7 @@ PredictSummary predict_rows(const OpenedModel& model, at::Device device, const P
   const auto flush = [&] {
     if (stop_requested()) throw Interrupted("stopped by a signal; nothing was written");
     for (const auto& line : predictor.run(std::exchange(waiting, {}))) write(line);
-    progress.update(summary.predicted + summary.skipped, summary.predicted, "");
+    progress.update(summary.predicted + summary.skipped, summary.predicted);
   };
   read_prediction_rows(
       options.input, options.columns, image_root,

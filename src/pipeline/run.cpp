@@ -49,7 +49,9 @@ Job prepare(const LoadedConfig& loaded, const World& world, const RunOptions& op
           .student = {},
           .plan = {},
           .store = StageStore(artifacts_root(config)),
-          .stages = {}};
+          .stages = {},
+          .events = {},
+          .building_since = {}};
   on_all_ranks(world.mpi(), [&] {
     // A damaged shard of any split is told now, not after the training.
     for (const Split split : {Split::train, Split::dev, Split::test}) {
@@ -66,6 +68,10 @@ Job prepare(const LoadedConfig& loaded, const World& world, const RunOptions& op
     job.plan = make_plan(config, {job.packed.input_keys}, at::DeviceTypeName(world.device().type(), true), digests);
   });
   return job;
+}
+
+void tell(const Job& job, const nlohmann::ordered_json& event) {
+  if (job.events) job.events->write(event);
 }
 
 /// Collective. Runs `build` unless the stage's artifact can be used, and notes how long it took.
@@ -86,8 +92,12 @@ StageArtifact reuse_or_build(Job& job, const std::string& name, const StageInput
   } else {
     log::info("{}: building ({})", name, state.reason);
   }
+  tell(job, {{"event", "stage"}, {"stage", name}, {"state", state.ready ? "reused" : "building"}});
+  job.building_since = Clock::now();
   const auto artifact = state.ready ? job.store.open(inputs) : build();
-  job.stages.push_back({name, inputs.key(), state.ready, std::chrono::duration<double>(Clock::now() - start).count()});
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  job.stages.push_back({name, inputs.key(), state.ready, seconds, artifact.seconds});
+  if (!state.ready) tell(job, {{"event", "stage"}, {"stage", name}, {"state", "done"}, {"seconds", seconds}});
   return artifact;
 }
 
@@ -293,6 +303,13 @@ void run_one(const LoadedConfig& loaded, const World& world, const RunOptions& o
     write_file_atomic(config.logging.log_dir / "config.yaml", to_yaml(config));
     fs::remove(config.logging.log_dir / "results.json");  // of a run before: this one is not finished yet
     log_start(job);
+    job.events = std::make_shared<EventLog>(config.logging.log_dir / "events.jsonl");
+    tell(job, {{"event", "run"},
+               {"state", "started"},
+               {"seed", config.training.seed},
+               {"ranks", world.size()},
+               {"threads", at::get_num_threads()},
+               {"device", world.device().str()}});
   });
   on_all_ranks(world.mpi(), [&] { require_stage(job.plan, options.until); });
   Finished finished = data_of(job);
@@ -306,7 +323,10 @@ void run_one(const LoadedConfig& loaded, const World& world, const RunOptions& o
       return;
     }
   }
-  on_rank_zero(world.mpi(), [&] { write_artifacts(job, finished, test); });
+  on_rank_zero(world.mpi(), [&] {
+    write_artifacts(job, finished, test);
+    tell(job, {{"event", "run"}, {"state", "finished"}});
+  });
 }
 
 /// The configuration of one of several seeds.

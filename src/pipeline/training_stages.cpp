@@ -1,10 +1,13 @@
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
 #include "mmkd/base/log.h"
+#include "mmkd/comm/activity.h"
 #include "mmkd/comm/agree.h"
 #include "mmkd/data/teacher_cache.h"
 #include "mmkd/eval/evaluate.h"
@@ -24,15 +27,32 @@ namespace {
 class TrainingLog {
  public:
   TrainingLog(const Job& job, const std::string& stage, std::string metrics_stem)
-      : folder_(job.config.logging.log_dir),
+      : job_(job),
+        folder_(job.config.logging.log_dir),
         stage_(stage),
         stem_(std::move(metrics_stem)),
         board_(folder_ / "tensorboard" / stage) {}
 
   void step(const StepReport& report) {
-    if (!progress_) progress_.emplace(stderr, is_terminal(stderr), stage_, report.steps);
-    progress_->update(report.step, report.samples,
-                      fmt::format("epoch {}/{}  lr {:.2e}", report.epoch, report.epochs, report.learning_rate));
+    if (!progress_) progress_.emplace(stderr, is_terminal(stderr), stage_, report.steps, job_.world.size());
+    progress_->update(report.step, report.samples, [&] { return detail(report); });
+    const auto now = std::chrono::steady_clock::now();
+    constexpr auto kBetween = std::chrono::seconds(10);
+    if (now - told_ < kBetween) return;
+    told_ = now;
+    activity().tell(
+        fmt::format("{} epoch {}/{} step {}/{}", stage_, report.epoch, report.epochs, report.step, report.steps));
+    nlohmann::ordered_json event{{"event", "step"},
+                                 {"stage", stage_},
+                                 {"epoch", report.epoch},
+                                 {"step", report.step},
+                                 {"steps", report.steps},
+                                 {"samples_per_second", static_cast<double>(report.samples) / report.seconds},
+                                 {"learning_rate", report.learning_rate},
+                                 {"waiting_for_data", report.waiting_for_data / report.seconds},
+                                 {"in_collectives", report.in_collectives / report.seconds}};
+    for (const auto& [name, value] : report.losses()) event[name] = value;
+    tell(event);
   }
 
   void epoch(const EpochRecord& record, const std::vector<nlohmann::ordered_json>& history) {
@@ -50,13 +70,33 @@ class TrainingLog {
     board_.flush();
     write_metrics(folder_, stem_, history);
     log::info("{}", line);
+    nlohmann::ordered_json event{{"event", "epoch"}, {"stage", stage_}};
+    event.update(epoch_row(record));
+    if (!record.dev.tasks.empty()) event["dev_mean_f1"] = record.dev.mean_f1();
+    tell(event);
   }
 
  private:
+  /// Epoch, rate, where the time goes, and the terms of the loss.
+  static std::string detail(const StepReport& report) {
+    const auto percent = [&](double seconds) { return 100 * seconds / std::max(report.seconds, 1e-9); };
+    std::string text =
+        fmt::format("epoch {}/{}  lr {:.2e}  data {:.0f} %  comm {:.0f} %", report.epoch, report.epochs,
+                    report.learning_rate, percent(report.waiting_for_data), percent(report.in_collectives));
+    for (const auto& [name, value] : report.losses()) text += fmt::format("  {} {:.3f}", name, value);
+    return text;
+  }
+
+  void tell(const nlohmann::ordered_json& event) const {
+    if (job_.events) job_.events->write(event);
+  }
+
+  const Job& job_;
   fs::path folder_;
   std::string stage_, stem_;
   TensorBoardWriter board_;
   std::optional<Progress> progress_;
+  std::chrono::steady_clock::time_point told_{};
 };
 
 /// Copies named parameters and buffers into the model.
@@ -287,7 +327,8 @@ std::vector<StageArtifact> parents_of(const StageInputs& inputs, const Finished&
 StageArtifact commit(const Job& job, const StageInputs& inputs, const Finished& finished,
                      const std::function<void(const fs::path&)>& fill) {
   on_rank_zero(job.world.mpi(), [&] {
-    job.store.build(inputs, parents_of(inputs, finished), fill);
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - job.building_since;
+    job.store.build(inputs, parents_of(inputs, finished), fill, spent.count());
     std::error_code ignored;
     fs::remove_all(job.store.work_folder(inputs), ignored);
   });

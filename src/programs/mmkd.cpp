@@ -2,6 +2,7 @@
 #include <unistd.h>
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -11,6 +12,8 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
+#include "mmkd/command_line/documents.h"
+#include "mmkd/command_line/model_arguments.h"
 #include "mmkd/config/load.h"
 #include "mmkd/config/print.h"
 #include "mmkd/formats/describe_weights.h"
@@ -25,6 +28,8 @@ using namespace mmkd;
 /// Does mmkd-torch do what this command line asks for?
 bool needs_tensors(const std::vector<std::string>& arguments) {
   if (arguments.empty()) return false;
+  const auto asks_for_help = [](const std::string& argument) { return argument == "-h" || argument == "--help"; };
+  if (std::any_of(arguments.begin(), arguments.end(), asks_for_help)) return false;
   if (arguments[0] == "eval" || arguments[0] == "predict") return true;
   return arguments.size() > 1 && arguments[0] == "weights" && (arguments[1] == "convert" || arguments[1] == "export");
 }
@@ -74,15 +79,20 @@ int run(int argc, char** argv, CLI::App& app) {
   report->add_option("runs", arguments.runs, "Log folders of runs, or folders of them")->required();
   report->add_option("--out", arguments.report, "File that ends in .md, .csv or .tex (default: the terminal)");
   sweep.add_to(app);
-  // Known here for --help alone: their command lines never get as far as this.
-  app.add_subcommand("eval", "Scores of a trained model on packed data");
-  app.add_subcommand("predict", "Classify the samples of a table");
+  // Known here for help, man page and completion: their command lines never get as far as this.
+  EvalArguments eval;
+  eval.add_to(*app.add_subcommand(eval.kName, eval.kMeaning));
+  PredictArguments predict;
+  predict.add_to(*app.add_subcommand(predict.kName, predict.kMeaning));
   auto* weights = app.add_subcommand("weights", "Weights of trained and pretrained models");
   weights->require_subcommand(1);
   auto* inspect = weights->add_subcommand("inspect", "Names, types and shapes, and what the file says about itself");
   inspect->add_option("place", arguments.weights, "A weights file, or a folder of them")->required();
-  weights->add_subcommand("convert", "From one file format to another");
-  weights->add_subcommand("export", "Towers as Hugging Face folders, the whole model as safetensors and .pth");
+  ConvertArguments convert;
+  convert.add_to(*weights->add_subcommand(convert.kName, convert.kMeaning));
+  ExportArguments export_arguments;
+  export_arguments.add_to(*weights->add_subcommand(export_arguments.kName, export_arguments.kMeaning));
+  add_document_options(app, "mmkd");
 
   app.parse(argc, argv);
   if (show->parsed()) std::fputs(config_show(load_config(arguments.config, arguments.overrides)).c_str(), stdout);

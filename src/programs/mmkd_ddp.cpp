@@ -11,6 +11,7 @@
 #include "mmkd/base/signals.h"
 #include "mmkd/comm/agree.h"
 #include "mmkd/comm/mpi_session.h"
+#include "mmkd/command_line/documents.h"
 #include "mmkd/config/load.h"
 #include "mmkd/pipeline/run.h"
 #include "mmkd/version.h"
@@ -81,6 +82,7 @@ int main(int argc, char** argv) {
                  "Stop after this stage: teacher, cache, student, …; what follows is left to another run");
   app.add_flag("--dry-run", arguments.dry_run, "Check config, data, weights and keys, print the plan, train nothing");
   app.add_flag("-v,--verbose", arguments.verbose, "Log details");
+  mmkd::add_document_options(app, "mmkd-ddp");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

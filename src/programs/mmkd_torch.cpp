@@ -3,7 +3,6 @@
 
 #include <cstdio>
 #include <functional>
-#include <map>
 #include <optional>
 #include <string>
 
@@ -13,6 +12,7 @@
 #include "mmkd/base/signals.h"
 #include "mmkd/comm/agree.h"
 #include "mmkd/comm/mpi_session.h"
+#include "mmkd/command_line/model_arguments.h"
 #include "mmkd/config/load.h"
 #include "mmkd/data/pack.h"
 #include "mmkd/pipeline/device.h"
@@ -27,70 +27,39 @@ namespace {
 
 using namespace mmkd;
 
-const std::map<std::string, Role> kRoles{{"student", Role::student}, {"teacher", Role::teacher}};
-const std::map<std::string, Precision> kPrecisions{{"fp32", Precision::fp32}, {"bf16", Precision::bf16}};
-const std::map<std::string, Device> kDevices{{"auto", Device::automatic}, {"cpu", Device::cpu}, {"cuda", Device::cuda}};
-const std::map<std::string, Split> kSplits{{"train", Split::train}, {"dev", Split::dev}, {"test", Split::test}};
+OpenedModel opened(const ModelArguments& model) { return open_model(trained_file(model.place, model.role)); }
 
-/// What every subcommand that runs a model takes.
-struct ModelChoice {
-  fs::path place;
-  std::optional<Role> role;
-  Precision precision = Precision::fp32;
-  Device device = Device::automatic;
-
-  void add_to(CLI::App& app) {
-    app.add_option("model", place, "A run's log folder, or a .safetensors file that mmkd trained")->required();
-    app.add_option("--model", role, "Of a run's folder: student or teacher (default: the student, if there is one)")
-        ->transform(CLI::Transformer(kRoles));
-    app.add_option("--precision", precision, "fp32 or bf16")->transform(CLI::CheckedTransformer(kPrecisions));
-    app.add_option("--device", device, "auto, cpu or cuda")->transform(CLI::CheckedTransformer(kDevices));
-  }
-  OpenedModel open() const { return open_model(trained_file(place, role)); }
-};
-
-struct EvalCommand {
-  ModelChoice model;
-  Split split = Split::test;
-  fs::path packed, output;
-  bool robustness = false;
-  std::int64_t batch_size = 64, workers = 4;
-
-  void add_to(CLI::App& app) {
-    model.add_to(app);
-    app.add_option("--split", split, "train, dev or test")->transform(CLI::CheckedTransformer(kSplits));
-    app.add_option("--packed", packed, "Folder of packed data (default: that of the run)");
-    app.add_flag("--robustness", robustness, "Also with noise, missing modalities and mismatched texts");
-    app.add_option("--batch-size", batch_size, "Samples per forward")->check(CLI::PositiveNumber);
-    app.add_option("--workers", workers, "Threads that prepare batches")->check(CLI::NonNegativeNumber);
-    app.add_option("--out", output, "Write the scores as JSON, too");
+struct EvalCommand : EvalArguments {
+  /// Of the run whose folder was given; nothing for a file of weights.
+  std::optional<Config> run_config() const {
+    const auto file = model.place / "config.yaml";
+    if (!fs::exists(file)) return std::nullopt;
+    return load_config(file).config;
   }
 
-  PackedInfo data() const {
+  PackedInfo data(const std::optional<Config>& config) const {
     if (!packed.empty()) return read_packed_info(packed);
-    const auto config = model.place / "config.yaml";
-    if (!fs::exists(config))
-      throw UsageError("{}: is no run's folder; name the data by --packed", model.place.string());
-    return read_packed_info(locate_pack(load_config(config).config));
+    if (!config) throw UsageError("{}: is no run's folder; name the data by --packed", model.place.string());
+    return read_packed_info(locate_pack(*config));
   }
 
   void run(const MpiSession& mpi) const {
-    OpenedModel opened;
+    OpenedModel trained;
     PackedInfo info;
+    EvaluationOptions options;
     at::DeviceType device = at::kCPU;
     on_all_ranks(mpi, [&] {
       device = choose_device(model.device);
-      opened = model.open();
-      info = data();
+      trained = opened(model);
+      const auto config = run_config();
+      info = data(config);
+      if (config) options.seed = static_cast<std::uint64_t>(config->training.seed);
     });
     const auto world = make_world(mpi, device);
-    EvaluationOptions options;
     options.batch_size = batch_size;
     options.num_workers = workers;
     options.precision = model.precision;
-    const auto config = model.place / "config.yaml";
-    if (fs::exists(config)) options.seed = static_cast<std::uint64_t>(load_config(config).config.training.seed);
-    const auto scores = evaluate_model(*world, opened, info, split, robustness, options);
+    const auto scores = evaluate_model(*world, trained, info, split, robustness, options);
     on_rank_zero(mpi, [&] { write(scores); });
   }
 
@@ -106,46 +75,24 @@ struct EvalCommand {
   }
 };
 
-struct PredictCommand {
-  ModelChoice model;
-  PredictOptions options;
-
-  void add_to(CLI::App& app) {
-    model.add_to(app);
-    app.add_option("--input", options.input, "Table of samples, .csv or .jsonl")->required()->check(CLI::ExistingFile);
-    app.add_option("--out", options.output, "File that receives one JSON object per line and sample")->required();
-    app.add_option("--id-column", options.columns.id, "Column of the id")->capture_default_str();
-    app.add_option("--image-column", options.columns.image, "Column of the image's path")->capture_default_str();
-    app.add_option("--text-column", options.columns.text, "Column of the text")->capture_default_str();
-    app.add_option("--image-root", options.image_root,
-                   "Folder that relative image paths start from (default: that of the table)")
-        ->check(CLI::ExistingDirectory);
-    app.add_option("--batch-size", options.batch_size, "Samples per forward")
-        ->check(CLI::PositiveNumber)
-        ->capture_default_str();
-    app.add_flag("--skip-bad-rows", options.skip_bad_rows,
-                 "Write an error for a row that cannot be used and go on, instead of ending");
-  }
-
-  void run(const MpiSession& mpi) {
+struct PredictCommand : PredictArguments {
+  void run(const MpiSession& mpi) const {
     if (mpi.size() > 1) throw UsageError("predict runs as one process: start it without mpirun");
     const auto device = choose_device(model.device);
-    options.precision = model.precision;
-    const auto summary = predict_rows(model.open(), device, options);
-    log::info("{}: {} samples in {:.1f} s", options.output.string(), summary.predicted, summary.seconds);
+    const PredictOptions options{.input = input,
+                                 .output = output,
+                                 .columns = columns,
+                                 .image_root = image_root,
+                                 .batch_size = batch_size,
+                                 .precision = model.precision,
+                                 .skip_bad_rows = skip_bad_rows};
+    const auto summary = predict_rows(opened(model), device, options);
+    log::info("{}: {} samples in {:.1f} s", output.string(), summary.predicted, summary.seconds);
     if (summary.skipped > 0) log::warn("{} rows could not be used; the lines with \"error\" say why", summary.skipped);
   }
 };
 
-struct ConvertCommand {
-  fs::path input, output;
-
-  void add_to(CLI::App& app) {
-    app.add_option("input", input, "Weights: .safetensors, .bin, .pth, .pt, an index of shards, or a folder")
-        ->required();
-    app.add_option("output", output, "A file that ends in .safetensors or .pth")->required();
-  }
-
+struct ConvertCommand : ConvertArguments {
   void run(const MpiSession&) const {
     const auto extension = output.extension();
     if (extension != ".safetensors" && extension != ".pth")
@@ -164,16 +111,7 @@ struct ConvertCommand {
   }
 };
 
-struct ExportCommand {
-  ModelChoice model;
-  fs::path output;
-
-  void add_to(CLI::App& app) {
-    app.add_option("model", model.place, "A run's log folder, or a .safetensors file that mmkd trained")->required();
-    app.add_option("--model", model.role, "Of a run's folder: student or teacher")->transform(CLI::Transformer(kRoles));
-    app.add_option("--out", output, "Folder that is made; an export that is there is replaced")->required();
-  }
-
+struct ExportCommand : ExportArguments {
   /// Made by this command, with nothing else in it: it may be replaced.
   static bool is_export(const fs::path& folder) {
     if (!fs::is_directory(folder)) return false;
@@ -188,7 +126,7 @@ struct ExportCommand {
   void run(const MpiSession&) const {
     if (fs::exists(output) && !is_export(output))
       throw UsageError("{}: exists and is no exported model; name another folder", output.string());
-    export_model(model.open(), output);
+    export_model(opened(model), output);
     log::info("{}: written", output.string());
   }
 };
@@ -222,19 +160,17 @@ int main(int argc, char** argv) {
   app.name("mmkd");
   app.require_subcommand(1);
   EvalCommand eval;
-  auto* eval_app = app.add_subcommand("eval", "Scores of a trained model on packed data");
-  eval.add_to(*eval_app);
+  eval.add_to(*app.add_subcommand(eval.kName, eval.kMeaning));
   PredictCommand predict;
-  auto* predict_app = app.add_subcommand("predict", "Classify the samples of a table");
+  auto* predict_app = app.add_subcommand(predict.kName, predict.kMeaning);
   predict.add_to(*predict_app);
   auto* weights = app.add_subcommand("weights", "Weights of trained and pretrained models");
   weights->require_subcommand(1);
   ConvertCommand convert;
-  auto* convert_app = weights->add_subcommand("convert", "From one file format to another");
+  auto* convert_app = weights->add_subcommand(convert.kName, convert.kMeaning);
   convert.add_to(*convert_app);
   ExportCommand export_command;
-  auto* export_app =
-      weights->add_subcommand("export", "Towers as Hugging Face folders, the whole model as safetensors and .pth");
+  auto* export_app = weights->add_subcommand(export_command.kName, export_command.kMeaning);
   export_command.add_to(*export_app);
   try {
     app.parse(argc, argv);

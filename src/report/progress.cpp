@@ -1,6 +1,7 @@
 #include "mmkd/report/progress.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +21,13 @@ std::string duration(double seconds) {
   return fmt::format("{}:{:02}", s / 60, s % 60);
 }
 
+/// The beginning that fits: a line that wraps could not be rewritten in place.
+std::string cut_to_terminal(const std::string& text, std::FILE* stream) {
+  struct winsize size {};
+  if (ioctl(fileno(stream), TIOCGWINSZ, &size) != 0 || size.ws_col == 0 || text.size() < size.ws_col) return text;
+  return text.substr(0, size.ws_col - 1);
+}
+
 }  // namespace
 
 bool is_terminal(std::FILE* stream) {
@@ -27,8 +35,8 @@ bool is_terminal(std::FILE* stream) {
   return isatty(fileno(stream)) != 0 && term != nullptr && std::string_view(term) != "dumb";
 }
 
-Progress::Progress(std::FILE* stream, bool terminal, std::string title, std::int64_t total)
-    : stream_(stream), terminal_(terminal), title_(std::move(title)), total_(total) {}
+Progress::Progress(std::FILE* stream, bool terminal, std::string title, std::int64_t total, int ranks)
+    : stream_(stream), terminal_(terminal), title_(std::move(title)), total_(total), ranks_(ranks) {}
 
 Progress::~Progress() {
   if (open_line_) std::fputc('\n', stream_);
@@ -39,8 +47,11 @@ std::string Progress::line(const Shown& s) {
   const auto filled = static_cast<std::size_t>(s.total > 0 ? std::min(kWidth, kWidth * s.done / s.total) : kWidth);
   std::string text = fmt::format("{:<8} [{}{}] {}/{}", s.title, std::string(filled, '#'),
                                  std::string(static_cast<std::size_t>(kWidth) - filled, '.'), s.done, s.total);
-  if (s.seconds > 0 && s.samples > 0)
-    text += fmt::format("  {:.1f} samples/s", static_cast<double>(s.samples) / s.seconds);
+  if (s.seconds > 0 && s.samples > 0) {
+    const double rate = static_cast<double>(s.samples) / s.seconds;
+    text += fmt::format("  {:.1f} samples/s", rate);
+    if (s.ranks > 1) text += fmt::format(" ({:.1f} a rank)", rate / s.ranks);
+  }
   if (s.done > s.first && s.done < s.total && s.seconds > 0) {
     text += "  " + duration(s.seconds / static_cast<double>(s.done - s.first) * static_cast<double>(s.total - s.done)) +
             " left";
@@ -49,7 +60,7 @@ std::string Progress::line(const Shown& s) {
   return text;
 }
 
-void Progress::update(std::int64_t done, std::int64_t samples, const std::string& detail) {
+void Progress::update(std::int64_t done, std::int64_t samples, const std::function<std::string()>& detail) {
   if (stream_ == nullptr) return;
   const auto now = Clock::now();
   if (first_done_ < 0) first_done_ = done;
@@ -63,9 +74,10 @@ void Progress::update(std::int64_t done, std::int64_t samples, const std::string
   }
   shown_ = now;
   const double seconds = std::chrono::duration<double>(now - start_).count();
-  const std::string text = line({title_, first_done_, done, total_, samples, seconds, detail});
+  const std::string text =
+      line({title_, first_done_, done, total_, samples, ranks_, seconds, detail ? detail() : std::string()});
   if (terminal_) {
-    fmt::print(stream_, "\r{}\033[K", text);
+    fmt::print(stream_, "\r{}\033[K", cut_to_terminal(text, stream_));
     open_line_ = true;
   } else {
     fmt::print(stream_, "{}\n", text);

@@ -59,16 +59,18 @@ nlohmann::ordered_json to_json(const RunResults& r) {
   Json keys = Json::object();
   Json seconds = Json::object();
   Json reused = Json::object();
+  Json built = Json::object();
   for (const auto& stage : r.stages) {
     keys[stage.stage] = stage.key;
     seconds[stage.stage] = stage.seconds;
     reused[stage.stage] = stage.reused;
+    if (stage.built_seconds > 0) built[stage.stage] = stage.built_seconds;
   }
   json["keys"] = keys;
   json["seed"] = r.seed;
   json["world"] = {{"ranks", r.world}, {"threads_per_rank", r.threads}, {"device", r.device}};
   json["versions"] = {{"mmkd", r.versions_mmkd}, {"torch", r.versions_torch}};
-  json["timing"] = {{"seconds", seconds}, {"reused", reused}};
+  json["timing"] = {{"seconds", seconds}, {"reused", reused}, {"built_seconds", built}};
   if (!r.latency.is_null()) json["timing"]["latency"] = r.latency;
   return json;
 }

@@ -108,11 +108,13 @@ StageArtifact StageStore::open(const StageInputs& inputs) const {
     throw Error("{}: has no content digest: it is damaged; remove its folder and run again",
                 (path / kStageFile).string());
   }
-  return {path, inputs.key(), content->get<std::string>()};
+  const auto seconds = stage.find("seconds");
+  return {path, inputs.key(), content->get<std::string>(),
+          seconds != stage.end() && seconds->is_number() ? seconds->get<double>() : 0};
 }
 
 StageArtifact StageStore::build(const StageInputs& inputs, const std::vector<StageArtifact>& parents,
-                                const std::function<void(const fs::path&)>& fill) const {
+                                const std::function<void(const fs::path&)>& fill, double seconds) const {
   const auto path = folder(inputs);
   // A stage's folder is filled in minutes, from what lies in its work folder.
   remove_stale_temporaries(path.parent_path(), std::chrono::hours(24));
@@ -123,9 +125,10 @@ StageArtifact StageStore::build(const StageInputs& inputs, const std::vector<Sta
     files[file.generic_string()] = {{"bytes", fs::file_size(building.path() / file)},
                                     {"sha256", sha256_file(building.path() / file)}};
   }
-  const nlohmann::json stage{{"format_version", kFormatVersion}, {"key", inputs.key()},
-                             {"inputs", inputs.to_json()},       {"files", files},
-                             {"content", content_digest(files)}, {"parents", parents_json(parents)}};
+  nlohmann::json stage{{"format_version", kFormatVersion}, {"key", inputs.key()},
+                       {"inputs", inputs.to_json()},       {"files", files},
+                       {"content", content_digest(files)}, {"parents", parents_json(parents)}};
+  if (seconds > 0) stage["seconds"] = seconds;
   write_file_atomic(building.path() / kStageFile, stage.dump(1) + "\n");
   // What lies there was found unusable before the stage was built; a sound one of a faster builder has the same
   // content.

@@ -54,6 +54,10 @@ class WorldRanks final : public nn::BatchRanks {
 /// names.
 constexpr std::uint64_t kJointTeacherSeed = 0x7465616368657221;
 
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 std::vector<at::Tensor> values(const std::vector<NamedTensor>& named) {
   std::vector<at::Tensor> tensors;
   tensors.reserve(named.size());
@@ -130,6 +134,8 @@ ScheduleConfig Trainer::schedule() const {
 
 TrainOutcome Trainer::run() {
   activity().enter_phase(spec_.stage);
+  began_ = std::chrono::steady_clock::now();
+  collectives_before_ = activity().state().collective_seconds;
   // After resume(): the broadcast of the initial parameters inside is then a check, not a change.
   sync_.emplace(parts_.world, values(parameters_of(parts_)));
   while (epoch_ < spec_.epochs) {
@@ -154,7 +160,11 @@ void Trainer::train_epoch() {
                                             .start_step = step_in_epoch_,
                                             .views = spec_.views}),
                      {.num_workers = spec_.num_workers});
-  while (auto batch = loader.next()) {
+  for (;;) {
+    const auto asked = std::chrono::steady_clock::now();
+    auto batch = loader.next();
+    waited_for_data_ += seconds_since(asked);
+    if (!batch) break;
     train_step(to_device(std::move(*batch), parts_.world.device()));
     vote();
   }
@@ -205,14 +215,33 @@ void Trainer::train_step(Batch batch) {
   samples_ += global_count;
   activity().tick(step_);
   check_step(batch, skipped, loss);
-  if (hooks_.on_step) {
-    hooks_.on_step({.epoch = epoch_ + 1,
-                    .epochs = spec_.epochs,
-                    .step = step_,
-                    .steps = spec_.epochs * sampler_.steps_per_epoch(),
-                    .samples = samples_,
-                    .learning_rate = last_lr_});
+  if (hooks_.on_step) report_step();
+}
+
+void Trainer::report_step() const {
+  hooks_.on_step({.epoch = epoch_ + 1,
+                  .epochs = spec_.epochs,
+                  .step = step_,
+                  .steps = spec_.epochs * sampler_.steps_per_epoch(),
+                  .samples = samples_,
+                  .learning_rate = last_lr_,
+                  .seconds = seconds_since(began_),
+                  .waiting_for_data = waited_for_data_,
+                  .in_collectives = activity().state().collective_seconds - collectives_before_,
+                  .losses = [this] { return losses_so_far(); }});
+}
+
+std::vector<std::pair<std::string, double>> Trainer::losses_so_far() const {
+  const auto names = sum_names();
+  const auto samples = std::min(step_in_epoch_ * spec_.batch_size, parts_.train.size()) - skipped_samples_;
+  const at::Tensor sums = loss_sums_.to(at::kCPU);
+  std::vector<std::pair<std::string, double>> losses;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (names[i].find("loss") == std::string::npos || samples <= 0) continue;
+    const double sum = sums[static_cast<std::int64_t>(i)].item<double>();
+    losses.emplace_back(names[i], sum * parts_.world.size() / static_cast<double>(samples));
   }
+  return losses;
 }
 
 /// Collective; waits for the device.

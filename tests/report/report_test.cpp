@@ -2,8 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <sstream>
 
 #include "mmkd/base/files.h"
+#include "mmkd/report/events.h"
 #include "mmkd/report/metrics_files.h"
 #include "mmkd/report/progress.h"
 #include "mmkd/report/results.h"
@@ -137,6 +139,51 @@ TEST(Progress, EstimatesTheRestFromThisProcessAlone) {
   EXPECT_EQ(line, "teacher  [########............] 40/100  10.0 samples/s  2:00 left  loss 1.5");
 }
 
+TEST(Progress, TellsTheRateOfARank) {
+  const auto line = Progress::line({.title = "student",
+                                    .first = 0,
+                                    .done = 10,
+                                    .total = 10,
+                                    .samples = 600,
+                                    .ranks = 4,
+                                    .seconds = 3,
+                                    .detail = ""});
+  EXPECT_EQ(line, "student  [####################] 10/10  200.0 samples/s (50.0 a rank)");
+}
+
+TEST(Progress, AsksForDetailsOnlyWhenItShowsThem) {
+  const test::TempFolder folder;
+  std::FILE* stream = std::fopen((folder / "out").c_str(), "w");
+  ASSERT_NE(stream, nullptr);
+  int asked = 0;
+  {
+    Progress progress(stream, false, "teacher", 1000);
+    for (int i = 1; i <= 1000; ++i) progress.update(i, i, [&] { return ++asked, std::string("detail"); });
+  }
+  std::fclose(stream);
+  EXPECT_EQ(asked, 1);
+}
+
+TEST(EventLog, AppendsALineForEachEvent) {
+  const test::TempFolder folder;
+  EventLog(folder / "events.jsonl").write({{"event", "epoch"}, {"dev_mean_f1", 0.5}});
+  EventLog log(folder / "events.jsonl");
+  log.write({{"event", "text"}, {"text", "a\nb\xff"}});
+  std::istringstream lines(read_file(folder / "events.jsonl"));
+  std::string first, second, rest;
+  ASSERT_TRUE(std::getline(lines, first) && std::getline(lines, second));
+  EXPECT_FALSE(std::getline(lines, rest));
+  const auto event = nlohmann::json::parse(first);
+  EXPECT_EQ(event.at("event"), "epoch");
+  EXPECT_GT(event.at("time").get<double>(), 1.6e9);
+  EXPECT_EQ(nlohmann::json::parse(second).at("event"), "text");
+}
+
+TEST(EventLog, ThatCannotBeWrittenStopsNothing) {
+  const test::TempFolder folder;
+  EXPECT_NO_THROW(EventLog(folder / "no/such/folder/events.jsonl").write({{"event", "x"}}));
+}
+
 TEST(Progress, WritesPlainLinesWhereThereIsNoTerminal) {
   const test::TempFolder folder;
   const auto path = folder / "out";
@@ -144,8 +191,8 @@ TEST(Progress, WritesPlainLinesWhereThereIsNoTerminal) {
   ASSERT_NE(stream, nullptr);
   {
     Progress progress(stream, false, "pack", 2);
-    progress.update(1, 1, "");
-    progress.update(2, 2, "");
+    progress.update(1, 1);
+    progress.update(2, 2);
   }
   std::fclose(stream);
   const std::string text = read_file(path);

@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <mutex>
 #include <string>
@@ -16,6 +17,7 @@ class Activity {
     bool waiting = false;            ///< inside it now
     std::uint64_t progress = 0;      ///< grows with everything that happens
     std::string told;                ///< for people: how far it is
+    double collective_seconds = 0;   ///< in which a collective was under way, beside computing or not
   };
 
   void enter_phase(std::string phase);
@@ -39,6 +41,7 @@ class Activity {
   mutable std::mutex mutex_;
   State state_;
   int depth_ = 0;  // threads that wait at this moment
+  std::chrono::steady_clock::time_point first_waits_since_;
 };
 
 Activity& activity();

@@ -1,5 +1,6 @@
 #pragma once
 #include <array>
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -18,6 +19,7 @@
 #include "mmkd/pipeline/model_source.h"
 #include "mmkd/pipeline/run.h"
 #include "mmkd/plan/plan.h"
+#include "mmkd/report/events.h"
 #include "mmkd/report/results.h"
 #include "mmkd/stages/stage.h"
 #include "mmkd/train/batch.h"
@@ -37,7 +39,9 @@ struct Job {
   std::optional<ModelSource> student;
   JobPlan plan;
   StageStore store;
-  std::vector<StageResults> stages;  ///< filled as stages finish
+  std::vector<StageResults> stages;                      ///< filled as stages finish
+  std::shared_ptr<EventLog> events;                      ///< on rank 0 while stages are built
+  std::chrono::steady_clock::time_point building_since;  ///< the stage that is being built
 };
 
 /// What a model reads.

@@ -23,7 +23,8 @@ struct ModelResults {
 struct StageResults {
   std::string stage, key;
   bool reused = false;
-  double seconds = 0;
+  double seconds = 0;        ///< in this run
+  double built_seconds = 0;  ///< that building it took, in this run or another; 0: not known
 };
 
 /// What a run leaves in results.json (docs/formats/results.md).

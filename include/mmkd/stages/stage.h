@@ -35,6 +35,7 @@ struct StageArtifact {
   std::filesystem::path folder;
   std::string key;
   std::string content;  ///< SHA-256 over the files' digests
+  double seconds = 0;   ///< that building it took; 0: not known
 };
 
 /// `<root>/<stage>/<key>/`, each with a stage.json (inputs, sizes, SHA-256 of every file, content digests of parents).
@@ -47,9 +48,10 @@ class StageStore {
   StageState state(const StageInputs& inputs, const std::vector<StageArtifact>& parents, bool verify_bytes) const;
   /// Opens a ready artifact; throws Error when there is none.
   StageArtifact open(const StageInputs& inputs) const;
-  /// `build` fills the given folder, built aside; stage.json is written last and the folder renamed into place.
+  /// `fill` fills the given folder, built aside; stage.json is written last and the folder renamed into place.
+  /// `seconds`: what building it took until now, to be recorded; 0: nothing is.
   StageArtifact build(const StageInputs& inputs, const std::vector<StageArtifact>& parents,
-                      const std::function<void(const std::filesystem::path&)>& fill) const;
+                      const std::function<void(const std::filesystem::path&)>& fill, double seconds = 0) const;
   /// Scratch that survives a crash (checkpoints, journals of the stage being built): `<root>/<stage>/<key>.work/`.
   std::filesystem::path work_folder(const StageInputs& inputs) const;
 

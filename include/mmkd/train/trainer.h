@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -65,6 +66,12 @@ struct StepReport {
   std::int64_t step = 0, steps = 0;    ///< of the whole stage
   std::int64_t samples = 0;            ///< of all ranks, since this process began
   double learning_rate = 0;
+  double seconds = 0;           ///< of training, since this process began
+  double waiting_for_data = 0;  ///< of these
+  double in_collectives = 0;    ///< of these; communication goes on beside the backward pass
+  /// Mean over the epoch so far of each term, by its name in the metrics, from this rank's rows alone; waits for the
+  /// device.
+  std::function<std::vector<std::pair<std::string, double>>()> losses;
 };
 
 struct TrainerHooks {
@@ -114,6 +121,8 @@ class Trainer {
   void count_terms(const at::Tensor& terms, const BatchShares& shares);
   void count_routes(const ModelOutput& output, const BatchShares& shares);
   std::vector<std::string> sum_names() const;
+  void report_step() const;
+  std::vector<std::pair<std::string, double>> losses_so_far() const;
   bool uses_batch_ranks() const { return parts_.world.size() > 1; }
   void finish_epoch();
   void check_step(const Batch& batch, const at::Tensor& skipped, double loss);
@@ -138,6 +147,8 @@ class Trainer {
   std::int64_t step_ = 0;     // of the stage
   std::int64_t samples_ = 0;  // since this process began
   double last_lr_ = 0;
+  std::chrono::steady_clock::time_point began_;
+  double waited_for_data_ = 0, collectives_before_ = 0;  // seconds
   std::unique_ptr<nn::BatchRanks> batch_ranks_;
   std::vector<std::string> route_names_;
   // [sums] float64, sums over the epoch's steps: of G · this rank's contribution to each term, then of samples by route
