@@ -55,7 +55,10 @@ void report_runs(const Arguments& arguments) {
   const auto extension = file.extension();
   if (!file.empty() && extension != ".md" && extension != ".csv" && extension != ".tex")
     throw UsageError("{}: expected a name that ends in .md, .csv or .tex", file.string());
-  const auto table = comparison(read_runs(arguments.runs));
+  const auto found = read_runs(arguments.runs);
+  for (const auto& folder : found.left_out)
+    std::fprintf(stderr, "mmkd: left out, since it has no results.json: %s\n", folder.c_str());
+  const auto table = comparison(found.runs);
   const auto text = extension == ".csv" ? csv(table) : extension == ".tex" ? latex(table) : markdown(table);
   if (file.empty()) {
     std::fputs(text.c_str(), stdout);

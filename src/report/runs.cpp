@@ -1,12 +1,15 @@
 #include "mmkd/report/runs.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "mmkd/base/csv.h"
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
+#include "read_results.h"
 
 namespace mmkd {
 namespace {
@@ -29,36 +32,86 @@ Json read_results(const fs::path& file) {
   return json;
 }
 
-bool is_run(const fs::path& folder) { return fs::exists(folder / "results.json") || fs::exists(folder / "seeds.json"); }
+constexpr std::string_view kSeedPrefix = "seed-";
 
-FinishedRun read_run(const fs::path& folder) {
+/// `seed-<number>` below `folder`, in the order of the numbers.
+std::vector<fs::path> seed_folders(const fs::path& folder) {
+  std::map<std::uint64_t, fs::path> by_seed;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const auto name = entry.path().filename().string();
+    if (!entry.is_directory() || !name.starts_with(kSeedPrefix)) continue;
+    std::uint64_t seed = 0;
+    const char* end = name.data() + name.size();
+    const auto [rest, error] = std::from_chars(name.data() + kSeedPrefix.size(), end, seed);
+    if (error == std::errc() && rest == end) by_seed.emplace(seed, entry.path());
+  }
+  std::vector<fs::path> folders;
+  for (const auto& [seed, path] : by_seed) folders.push_back(path);
+  return folders;
+}
+
+bool has_results(const fs::path& folder) { return fs::exists(folder / "results.json"); }
+
+bool is_run(const fs::path& folder) {
+  if (!fs::is_directory(folder)) return false;
+  if (has_results(folder) || fs::exists(folder / "seeds.json")) return true;
+  const auto seeds = seed_folders(folder);
+  return std::any_of(seeds.begin(), seeds.end(), has_results);
+}
+
+/// A log folder that no finished run left: one that runs, or was stopped.
+bool is_unfinished(const fs::path& folder) {
+  return fs::exists(folder / "run.log") || fs::exists(folder / "config.yaml") || !seed_folders(folder).empty();
+}
+
+/// The folders of a run, one for each seed; what belongs to it and has no results goes to `left_out`.
+std::vector<fs::path> folders_of_run(const fs::path& folder, std::vector<std::string>& left_out) {
+  if (fs::exists(folder / "seeds.json")) {
+    const auto seeds = read_json_file(folder / "seeds.json");
+    if (!seeds.contains("seeds") || !seeds.at("seeds").is_array() || seeds.at("seeds").empty())
+      throw Error("{}: names no seeds", (folder / "seeds.json").string());
+    std::vector<fs::path> folders;
+    for (const auto& seed : seeds.at("seeds")) folders.push_back(folder / fmt::format("seed-{}", seed.dump()));
+    return folders;
+  }
+  if (has_results(folder)) return {folder};
+  auto folders = seed_folders(folder);
+  std::erase_if(folders, [&](const fs::path& seed) {
+    if (has_results(seed)) return false;
+    left_out.push_back(seed.string());
+    return true;
+  });
+  return folders;
+}
+
+FinishedRun read_run(const fs::path& folder, std::vector<std::string>& left_out) {
   FinishedRun run;
   run.folder = folder;
-  if (!fs::exists(folder / "seeds.json")) {
-    run.results.push_back(read_results(folder / "results.json"));
-    return run;
-  }
-  const auto seeds = read_json_file(folder / "seeds.json");
-  if (!seeds.contains("seeds") || !seeds.at("seeds").is_array() || seeds.at("seeds").empty())
-    throw Error("{}: names no seeds", (folder / "seeds.json").string());
-  for (const auto& seed : seeds.at("seeds"))
-    run.results.push_back(read_results(folder / fmt::format("seed-{}", seed.dump()) / "results.json"));
+  run.folders = folders_of_run(folder, left_out);
+  for (const auto& seed : run.folders) run.results.push_back(read_results(seed / "results.json"));
   return run;
 }
 
 /// The runs at a place, in the order of their names.
-std::vector<fs::path> run_folders(const fs::path& place) {
+std::vector<fs::path> run_folders(const fs::path& place, std::vector<std::string>& left_out) {
   if (is_run(place)) return {place};
   std::vector<fs::path> folders;
+  std::vector<std::string> unfinished;
   if (fs::is_directory(place)) {
     for (const auto& entry : fs::directory_iterator(place)) {
-      if (entry.is_directory() && is_run(entry.path())) folders.push_back(entry.path());
+      if (!entry.is_directory()) continue;
+      if (is_run(entry.path()))
+        folders.push_back(entry.path());
+      else if (is_unfinished(entry.path()))
+        unfinished.push_back(entry.path().string());
     }
   }
   if (folders.empty())
     throw UsageError("{}: no finished run; expected a log folder with results.json, or a folder of such folders",
                      place.string());
   std::sort(folders.begin(), folders.end());
+  std::sort(unfinished.begin(), unfinished.end());
+  left_out.insert(left_out.end(), unfinished.begin(), unfinished.end());
   return folders;
 }
 
@@ -86,22 +139,6 @@ void name_runs(std::vector<FinishedRun>& runs) {
   }
 }
 
-/// What the loss is called: its type, or its terms.
-std::string loss_name(const Json& result) {
-  const auto& loss = result.at("loss");
-  if (loss.contains("type") && loss.at("type").is_string() && loss.at("type") != "terms")
-    return loss.at("type").get<std::string>();
-  std::string name;
-  if (loss.contains("terms") && loss.at("terms").is_array()) {
-    for (const auto& term : loss.at("terms")) {
-      for (const auto& [key, value] : term.items()) name += (name.empty() ? "" : " + ") + key;
-    }
-  }
-  return name;
-}
-
-bool has_student(const Json& result) { return !result.at("models").at("student").is_null(); }
-
 std::string parameters(const Json& result) {
   const auto& model = result.at("models").at(has_student(result) ? "student" : "teacher");
   return model.is_object() ? fmt::format("{:.2f}", model.at("params_millions").get<double>()) : "";
@@ -120,18 +157,6 @@ std::string scores(const FinishedRun& run, const std::string& split, const std::
   return n > 1 ? fmt::format("{:.3f} ± {:.3f}", mean, std) : fmt::format("{:.3f}", mean);
 }
 
-/// Keys of the tasks of all runs, in order of first appearance.
-std::vector<std::string> task_keys(const std::vector<FinishedRun>& runs) {
-  std::vector<std::string> keys;
-  for (const auto& run : runs) {
-    for (const auto& task : run.results.front().at("data").at("tasks")) {
-      const auto key = task.at("key").get<std::string>();
-      if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
-    }
-  }
-  return keys;
-}
-
 std::string escaped(const std::string& text, std::string_view special, std::string_view escape) {
   std::string result;
   for (const char c : text) {
@@ -143,19 +168,19 @@ std::string escaped(const std::string& text, std::string_view special, std::stri
 
 }  // namespace
 
-std::vector<FinishedRun> read_runs(const std::vector<fs::path>& places) {
-  std::vector<FinishedRun> runs;
+FinishedRuns read_runs(const std::vector<fs::path>& places) {
+  FinishedRuns found;
   for (const auto& place : places) {
-    for (const auto& folder : run_folders(place)) {
+    for (const auto& folder : run_folders(place, found.left_out)) {
       try {
-        runs.push_back(read_run(folder));
+        found.runs.push_back(read_run(folder, found.left_out));
       } catch (const nlohmann::json::exception& e) {
         throw Error("{}: {}", folder.string(), e.what());
       }
     }
   }
-  name_runs(runs);
-  return runs;
+  name_runs(found.runs);
+  return found;
 }
 
 MeanStd mean_std(const std::vector<double>& values) {

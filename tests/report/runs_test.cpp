@@ -37,7 +37,7 @@ TEST_F(Runs, AreComparedWithMeanAndDeviationOfTheirSeeds) {
   write("b/run/seeds.json", R"({"seeds": [3, 4]})");
   write("b/run/seed-3/results.json", result(3, "a|b", 0.5, 0.4).dump());
   write("b/run/seed-4/results.json", result(4, "a|b", 0.7, 0.6).dump());
-  const auto runs = read_runs({folder_ / "a/run", folder_ / "b"});
+  const auto runs = read_runs({folder_ / "a/run", folder_ / "b"}).runs;
   ASSERT_EQ(runs.size(), 2U);
   EXPECT_EQ(runs[0].name, "a/run");
   EXPECT_EQ(runs[1].name, "b/run");
@@ -60,6 +60,34 @@ TEST_F(Runs, RefusesWhatNoRunLeft) {
   EXPECT_THROW(read_runs({folder_ / "a"}), Error);
   write("b/seeds.json", R"({"seeds": [1]})");
   EXPECT_THROW(read_runs({folder_ / "b"}), Error);
+}
+
+TEST_F(Runs, OfSeveralSeedsNeedNoSummary) {
+  for (const int seed : {10, 2, 1})
+    write(fmt::format("sweep/gated/seed-{}/results.json", seed), result(seed, "gated", 0.5, 0.1 * seed).dump());
+  write("sweep/gated/seed-notes/results.json", "not read");
+  write("sweep/film/results.json", result(0, "film", 0.5, 0.25).dump());
+  const auto found = read_runs({folder_ / "sweep"});
+  ASSERT_EQ(found.runs.size(), 2U);
+  EXPECT_EQ(found.runs[1].name, "gated");
+  std::vector<int> seeds;
+  for (const auto& one : found.runs[1].results) seeds.push_back(one.at("seed").get<int>());
+  EXPECT_EQ(seeds, (std::vector<int>{1, 2, 10})) << "the order of the numbers";
+  EXPECT_EQ(found.runs[1].folders.back(), folder_ / "sweep/gated/seed-10");
+  EXPECT_TRUE(found.left_out.empty());
+  EXPECT_EQ(read_runs({folder_ / "sweep/gated"}).runs.size(), 1U) << "itself a run, no folder of three";
+}
+
+TEST_F(Runs, NameWhatIsNotFinished) {
+  write("sweep/a/seed-0/results.json", result(0, "film", 0.5, 0.25).dump());
+  write("sweep/a/seed-1/run.log", "");
+  write("sweep/b/run.log", "");
+  write("sweep/c/seed-0/config.yaml", "");
+  write("sweep/tables/notes.txt", "no log folder");
+  const auto found = read_runs({folder_ / "sweep"});
+  ASSERT_EQ(found.runs.size(), 1U);
+  EXPECT_EQ(found.left_out,
+            (std::vector<std::string>{folder_ / "sweep/b", folder_ / "sweep/c", folder_ / "sweep/a/seed-1"}));
 }
 
 TEST(MeanStd, IsTheSampleDeviation) {

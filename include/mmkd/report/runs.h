@@ -12,12 +12,19 @@ namespace mmkd {
 struct FinishedRun {
   std::string name;  ///< for people: the folder's, made unique by as many of its parents as it takes
   std::filesystem::path folder;
+  std::vector<std::filesystem::path> folders;   ///< of each result: `folder` itself, or its seeds'
   std::vector<nlohmann::ordered_json> results;  ///< one for each seed, at least one
 };
 
-/// Reads log folders of runs (results.json), of several seeds (seeds.json), and folders that hold such folders. Throws
-/// UsageError for a place without any, Error for files that are not what a run leaves.
-std::vector<FinishedRun> read_runs(const std::vector<std::filesystem::path>& places);
+struct FinishedRuns {
+  std::vector<FinishedRun> runs;
+  std::vector<std::string> left_out;  ///< log folders that were met and have no results.json: not finished
+};
+
+/// Reads log folders of runs (results.json), of several seeds (seeds.json, or `seed-<n>` folders with results.json, in
+/// the order of their numbers), and folders that hold such folders. Throws UsageError for a place without any, Error
+/// for files that are not what a run leaves.
+FinishedRuns read_runs(const std::vector<std::filesystem::path>& places);
 
 /// Mean and sample standard deviation (0 for one value).
 struct MeanStd {
