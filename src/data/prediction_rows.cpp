@@ -4,8 +4,8 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/mapped_file.h"
+#include "mmkd/data/tables.h"
 #include "table_cells.h"
-#include "tables.h"
 
 namespace mmkd {
 namespace {

@@ -4,8 +4,8 @@
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
 #include "mmkd/data/sample.h"
+#include "mmkd/data/tables.h"
 #include "table_cells.h"
-#include "tables.h"
 
 namespace mmkd {
 namespace {

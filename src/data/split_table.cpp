@@ -10,9 +10,9 @@
 #include "mmkd/base/hash.h"
 #include "mmkd/base/rng.h"
 #include "mmkd/data/sample.h"
+#include "mmkd/data/tables.h"
 #include "mmkd/image/image.h"
 #include "table_cells.h"
-#include "tables.h"
 
 namespace mmkd {
 namespace {

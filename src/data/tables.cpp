@@ -1,4 +1,4 @@
-#include "tables.h"
+#include "mmkd/data/tables.h"
 
 #include <csv.h>
 

@@ -8,7 +8,7 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
-#include "src/data/tables.h"
+#include "mmkd/data/tables.h"
 #include "tests/data/small_set.h"
 
 namespace mmkd {

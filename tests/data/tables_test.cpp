@@ -1,4 +1,4 @@
-#include "src/data/tables.h"
+#include "mmkd/data/tables.h"
 
 #include <gtest/gtest.h>
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "mmkd/base/error.h"
-#include "src/data/tables.h"
+#include "mmkd/data/tables.h"
 
 namespace {
 
