@@ -37,6 +37,9 @@ add_library(mmkd_csv INTERFACE)
 target_link_libraries(mmkd_csv INTERFACE ${MMKD_CSV_LIBRARY})
 add_library(mmkd::csv ALIAS mmkd_csv)
 
+# Put into mmkd, which writes it into its reports.
+find_file(MMKD_CHART_JS chart.min.js PATHS /usr/share/javascript/chart.js REQUIRED)
+
 if(MMKD_TESTS)
   find_package(GTest REQUIRED)
 endif()

@@ -12,12 +12,15 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
+#include "mmkd/base/process.h"
 #include "mmkd/command_line/documents.h"
 #include "mmkd/command_line/model_arguments.h"
 #include "mmkd/config/load.h"
 #include "mmkd/config/print.h"
 #include "mmkd/formats/describe_weights.h"
+#include "mmkd/report/html.h"
 #include "mmkd/report/runs.h"
+#include "mmkd/report/samples.h"
 #include "mmkd/version.h"
 #include "sweep_commands.h"
 
@@ -47,19 +50,30 @@ struct Arguments {
   std::string weights;
   std::vector<std::filesystem::path> runs;
   std::filesystem::path report;
+  std::string title;
 };
 
-/// The comparison of finished runs in the format of the file's name; to the terminal as Markdown.
+/// The comparison of finished runs as the end of the file's name says.
+std::string report_text(const Arguments& arguments, const FinishedRuns& found) {
+  const auto extension = arguments.report.extension();
+  if (extension == ".html") {
+    ReportOptions options{.made = utc_timestamp()};
+    if (!arguments.title.empty()) options.title = arguments.title;
+    return report_page(report_model(found, collect_samples(found.runs), options));
+  }
+  const auto table = comparison(found.runs);
+  return extension == ".csv" ? csv(table) : extension == ".tex" ? latex(table) : markdown(table);
+}
+
 void report_runs(const Arguments& arguments) {
   const auto& file = arguments.report;
   const auto extension = file.extension();
-  if (!file.empty() && extension != ".md" && extension != ".csv" && extension != ".tex")
-    throw UsageError("{}: expected a name that ends in .md, .csv or .tex", file.string());
+  if (!file.empty() && extension != ".html" && extension != ".md" && extension != ".csv" && extension != ".tex")
+    throw UsageError("{}: expected a name that ends in .html, .md, .csv or .tex", file.string());
   const auto found = read_runs(arguments.runs);
   for (const auto& folder : found.left_out)
     std::fprintf(stderr, "mmkd: left out, since it has no results.json: %s\n", folder.c_str());
-  const auto table = comparison(found.runs);
-  const auto text = extension == ".csv" ? csv(table) : extension == ".tex" ? latex(table) : markdown(table);
+  const auto text = report_text(arguments, found);
   if (file.empty()) {
     std::fputs(text.c_str(), stdout);
   } else {
@@ -78,9 +92,13 @@ int run(int argc, char** argv, CLI::App& app) {
   show->add_option("config", arguments.config, "YAML configuration")->required();
   show->add_option("--set", arguments.overrides, "Override a key (repeatable)")->expected(1)->take_all();
   auto* reference = config->add_subcommand("reference", "The reference of all keys, as Markdown");
-  auto* report = app.add_subcommand("report", "Compare finished runs: a table as Markdown, CSV or LaTeX");
+  auto* report = app.add_subcommand("report", "Compare finished runs: a page with charts, or a table");
   report->add_option("runs", arguments.runs, "Log folders of runs, or folders of them")->required();
-  report->add_option("--out", arguments.report, "File that ends in .md, .csv or .tex (default: the terminal)");
+  report->add_option(
+      "--out", arguments.report,
+      "File: .html, a page with charts that opens offline; .md, .csv or .tex, a table (default: the table "
+      "as Markdown, to the terminal)");
+  report->add_option("--title", arguments.title, "Title of the page (default: Distillation report)");
   sweep.add_to(app);
   // Known here for help, man page and completion: their command lines never get as far as this.
   EvalArguments eval;

@@ -46,6 +46,7 @@ std::vector<fs::path> seed_folders(const fs::path& folder) {
     if (error == std::errc() && rest == end) by_seed.emplace(seed, entry.path());
   }
   std::vector<fs::path> folders;
+  folders.reserve(by_seed.size());
   for (const auto& [seed, path] : by_seed) folders.push_back(path);
   return folders;
 }
@@ -217,7 +218,7 @@ TextTable comparison(const std::vector<FinishedRun>& runs) {
 std::string markdown(const TextTable& table) {
   const auto line = [](const std::vector<std::string>& cells) {
     std::string text = "|";
-    for (const auto& cell : cells) text += " " + escaped(cell, "|", "\\") + " |";
+    for (const auto& cell : cells) text += fmt::format(" {} |", escaped(cell, "|", "\\"));
     return text + "\n";
   };
   std::string text = line(table.columns);

@@ -71,6 +71,9 @@ Image center_crop(const Image& image, std::int64_t height, std::int64_t width);
 /// Resize and crop, computing only what the crop keeps. Always RGB: `bgr` is applied when pixels become floats.
 Image apply_policy(const Image& image, const ImagePolicy& policy);
 
+/// JPEG for people to look at; `quality` from 1 to 100. Throws Error for empty pictures.
+std::string encode_jpeg(const Image& image, int quality);
+
 /// What the network gets: table[c][b] for byte b of channel c of the network's input (c = 0 is blue where `bgr` is
 /// set). float32(double(b) * rescale_factor), then (x - mean) / std in float32.
 using PixelTable = std::array<std::array<float, 256>, 3>;

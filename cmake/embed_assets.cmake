@@ -1,0 +1,16 @@
+# cmake -DOUTPUT=… -DHEADER=… "-DASSETS=name=file;…" -P embed_assets.cmake: C++ whose constants have the files' bytes.
+# Numbers and no literals: a literal has a length limit, and what stands in a file could end it.
+set(text "#include \"${HEADER}\"\n\nnamespace mmkd::assets {\nnamespace {\n")
+set(views "")
+foreach(asset ${ASSETS})
+  string(REGEX MATCH "^([a-z_]+)=(.*)$" matched ${asset})
+  set(name ${CMAKE_MATCH_1})
+  file(READ ${CMAKE_MATCH_2} hex HEX)
+  string(LENGTH "${hex}" digits)
+  math(EXPR size "${digits} / 2")
+  string(REGEX REPLACE "(................................)" "\\1\n" hex "${hex}")
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "'\\\\x\\1'," bytes "${hex}")
+  string(APPEND text "constexpr char ${name}_bytes[] = {\n${bytes}};\n")
+  string(APPEND views "const std::string_view ${name}(${name}_bytes, ${size});\n")
+endforeach()
+file(WRITE ${OUTPUT} "${text}}  // namespace\n\n${views}\n}  // namespace mmkd::assets\n")
