@@ -9,6 +9,7 @@
 #include "mmkd/report/html.h"
 #include "mmkd/version.h"
 #include "read_results.h"
+#include "shared_stages.h"
 
 namespace mmkd {
 namespace {
@@ -261,25 +262,13 @@ Json robustness(const FinishedRun& run) {
   return rows;
 }
 
-Json stages(const FinishedRun& run) {
-  Json seeds = Json::array();
-  for (const auto& result : run.results) {
-    Json row = Json::array();
-    const auto* seconds = find_value(result, {"timing", "seconds"});
-    if (seconds == nullptr) continue;
-    for (const auto& [stage, value] : seconds->items()) {
-      const auto* reused = find_value(result, {"timing", "reused", stage});
-      row.push_back({{"stage", stage}, {"seconds", value}, {"reused", reused != nullptr && *reused == true}});
-    }
-    seeds.push_back({{"seed", result.at("seed")}, {"stages", row}});
-  }
-  return seeds;
-}
-
-Json run_json(const FinishedRun& run) {
+Json run_json(const FinishedRun& run, const std::map<std::string, double>& built) {
   const auto& first = run.results.front();
   const auto model = main_model(run);
-  Json json{{"name", run.name}, {"main", model}, {"fusion", first.at("fusion").at("type")}, {"loss", loss_name(first)}};
+  Json json{{"name", run.name},
+            {"main", model},
+            {"fusion", first.at("fusion").at("type")},
+            {"loss", model == "student" ? loss_name(first) : "teacher only"}};
   json["towers"] = towers(first, model);
   for (const auto& result : run.results) json["seeds"].push_back(result.at("seed"));
   put_costs(json, run, model);
@@ -292,7 +281,7 @@ Json run_json(const FinishedRun& run) {
   put(json, "agreement", agreement(run));
   put(json, "routing", routing(run));
   put(json, "robustness", robustness(run));
-  put(json, "stages", stages(run));
+  put(json, "stages", stage_times(run, built));
   return json;
 }
 
@@ -339,37 +328,6 @@ Json config_differences(const std::vector<FinishedRun>& runs) {
       rows.push_back({{"key", key}, {"values", values}});
   }
   return rows;
-}
-
-/// What the reused stages took where they were built, as far as one of the runs built them.
-Json saved_by_sharing(const std::vector<FinishedRun>& runs) {
-  std::map<std::string, double> built;  // seconds by key
-  std::vector<std::pair<std::string, double>> reused;
-  for (const auto& run : runs) {
-    for (const auto& result : run.results) {
-      for (const auto& stage : keys_at(FinishedRun{.results = {result}}, {"keys"})) {
-        const auto seconds = find_number(result, {"timing", "seconds", stage});
-        const auto* flag = find_value(result, {"timing", "reused", stage});
-        const auto* key = find_value(result, {"keys", stage});
-        if (!seconds || flag == nullptr || key == nullptr || !key->is_string()) continue;
-        if (*flag == true)
-          reused.emplace_back(key->get<std::string>(), *seconds);
-        else
-          built[key->get<std::string>()] = std::max(built[key->get<std::string>()], *seconds);
-      }
-    }
-  }
-  double saved = 0;
-  std::size_t stages = 0, unknown = 0;
-  for (const auto& [key, seconds] : reused) {
-    if (!built.contains(key)) {
-      ++unknown;
-      continue;
-    }
-    saved += std::max(0.0, built.at(key) - seconds);
-    ++stages;
-  }
-  return {{"seconds", saved}, {"stages", stages}, {"unknown", unknown}};
 }
 
 std::string data_uri(const std::string& jpeg) {
@@ -432,9 +390,10 @@ Json report_model(const FinishedRuns& found, const Samples& samples, const Repor
   Json model{{"title", options.title}, {"made", options.made}, {"version", kVersion}};
   model["tasks"] = tasks_json(found.runs);
   model["left_out"] = found.left_out;
-  for (const auto& run : found.runs) model["runs"].push_back(run_json(run));
+  const auto built = built_seconds(found.runs);
+  for (const auto& run : found.runs) model["runs"].push_back(run_json(run, built));
   put(model, "config", config_differences(found.runs));
-  model["saved"] = saved_by_sharing(found.runs);
+  model["saved"] = saved_by_sharing(found.runs, built);
   put(model, "samples", samples_json(samples));
   return model;
 }

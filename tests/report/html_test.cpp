@@ -66,7 +66,8 @@ Json full_result(const Numbers& n) {
 }
 
 FinishedRun run_of(std::vector<Json> results, const std::string& name = "run") {
-  return {.name = name, .folder = "/nowhere", .folders = {"/nowhere"}, .results = std::move(results)};
+  const std::vector<fs::path> folders(results.size(), "/nowhere");
+  return {.name = name, .folder = "/nowhere", .folders = folders, .results = std::move(results)};
 }
 
 Json model_of(std::vector<FinishedRun> runs) {
@@ -111,12 +112,22 @@ TEST(ReportModel, ShowsTheKeysThatDifferAlone) {
 }
 
 TEST(ReportModel, TellsWhatSharingSaved) {
-  const auto shared = model_of({run_of({full_result({.seed = 0}), full_result({.seed = 1})})}).at("saved");
-  EXPECT_DOUBLE_EQ(shared.at("seconds").get<double>(), 89.5);
-  EXPECT_EQ(shared.at("stages"), 1);
+  const auto shared = model_of({run_of({full_result({.seed = 0}), full_result({.seed = 1})})});
+  EXPECT_DOUBLE_EQ(shared.at("saved").at("seconds").get<double>(), 90) << "what the teacher took in seed 0";
+  EXPECT_EQ(shared.at("saved").at("stages"), 1);
+  const auto& teacher = shared.at("runs").at(0).at("stages").at(1).at("stages").at(0);
+  EXPECT_EQ(teacher, Json::parse(R"({"stage": "teacher", "seconds": 0.5, "reused": true, "built": 90.0})"));
   const auto unknown = model_of({run_of({full_result({.seed = 1})})}).at("saved");
   EXPECT_EQ(unknown.at("stages"), 0);
   EXPECT_EQ(unknown.at("unknown"), 1) << "the run that built it is not among them";
+}
+
+TEST(ReportModel, KnowsWhatStagesTookThatOthersBuilt) {
+  auto result = full_result({.seed = 1});  // reuses its teacher
+  result["timing"]["built_seconds"] = {{"teacher", 30.0}};
+  const auto saved = model_of({run_of({result, result, result})}).at("saved");
+  EXPECT_DOUBLE_EQ(saved.at("seconds").get<double>(), 2 * 30.0 + 2 * 10.0) << "each time but the first";
+  EXPECT_EQ(saved.at("stages"), 4);
 }
 
 TEST(ReportModel, TakesTheTeacherWhereThereIsNoStudent) {
@@ -124,6 +135,7 @@ TEST(ReportModel, TakesTheTeacherWhereThereIsNoStudent) {
   result["models"] = {{"student", nullptr}, {"teacher", {{"params_millions", 30.0}}}};
   const auto run = model_of({run_of({result})}).at("runs").at(0);
   EXPECT_EQ(run.at("main"), "teacher");
+  EXPECT_EQ(run.at("loss"), "teacher only");
   EXPECT_DOUBLE_EQ(run.at("parameters_m").at("mean").get<double>(), 30);
   EXPECT_FALSE(run.contains("teacher"));
 }

@@ -24,7 +24,7 @@ struct ReportOptions {
 ///     confusion [{model, split, task, classes, counts}] (summed over the seeds), calibration, mcnemar, agreement,
 ///     routing, robustness, stages}]
 ///   config: [{key, values}]: the keys in which the runs differ, a value for each run
-///   saved: {seconds, stages, unknown}: what reused stages cost where they were built
+///   saved: {seconds, stages, unknown}: what it saved that stages were built once for several results
 ///   samples: as Samples, pictures as data URIs
 nlohmann::ordered_json report_model(const FinishedRuns& found, const Samples& samples, const ReportOptions& options);
 

@@ -261,7 +261,7 @@
       tiles.push([shown(teacher.scores[anySplit].mean), `mean ${anySplit} F1 of its teacher`]);
     if (best?.parameters_m && teacher?.parameters_m)
       tiles.push([`${(teacher.parameters_m.mean / best.parameters_m.mean).toFixed(1)} ×`, `fewer parameters than its teacher: ${shown(best.parameters_m, 2)} instead of ${shown(teacher.parameters_m, 2)} million`]);
-    if (data.saved.stages > 0) tiles.push([duration(data.saved.seconds), `saved by ${data.saved.stages} reused ${data.saved.stages === 1 ? 'stage' : 'stages'}`]);
+    if (data.saved.stages > 0) tiles.push([duration(data.saved.seconds), `saved by sharing ${data.saved.stages === 1 ? 'a stage' : `${data.saved.stages} stages`} between runs`]);
     if (tiles.length === 0) return;
     document.getElementById('highlights').append(element('ul', { className: 'tiles' },
       ...tiles.map(([figure, words]) => element('li', null, element('b', null, figure), element('span', null, words)))));
@@ -369,7 +369,10 @@
     let plots = [];
     const choices = runChoices(candidates, () => plots.forEach((plot) => plot.draw()));
     plots = [curvesChart('Dev F1', 2, 'Mean macro F1 on dev', choices.chosen), curvesChart('Training loss', 1, 'Training loss', choices.chosen)];
-    const lead = 'Losses of runs with other loss terms are on other scales.' + (hasSeeds ? ' Lines are means over the seeds, bands reach from the lowest to the highest seed.' : '');
+    const lead = [
+      runs.length > 1 ? 'Losses of runs with other loss terms are on other scales.' : '',
+      hasSeeds ? 'Lines are means over the seeds, bands reach from the lowest to the highest seed.' : '',
+    ].filter(Boolean).join(' ');
     return section('curves', 'Learning curves', lead, choices.node, element('div', { className: 'charts' }, ...plots.map((plot) => plot.node)));
   }
 
@@ -413,7 +416,9 @@
         }));
         const label = { label: (item) => `${item.dataset.label}, seed ${runs[rows()[item.datasetIndex].i].seeds[item.dataIndex] ?? ''}: ${item.parsed.x.toFixed(3)}` };
         const y = { type: 'category', labels: names, offset: true, ticks: { color: theme().ink, callback: (_, k) => shortName(names[k]) }, grid: { color: theme().grid } };
-        const all = options(axis(`${SPLITS[state.split]} macro F1`, { type: 'linear', grace: '8%' }), y, label);
+        const spread = rows().map(({ metric }) => metric);
+        const ends = { suggestedMin: Math.min(...spread.map((m) => m.mean - m.std)), suggestedMax: Math.max(...spread.map((m) => m.mean + m.std)) };
+        const all = options(axis(`${SPLITS[state.split]} macro F1`, { type: 'linear', grace: '8%', ...ends }), y, label);
         all.plugins.errorBars = { colour: theme().quiet, bars: rows().flatMap(({ metric }, row) => (metric.values.length > 1 ? [{ row, ...metric }] : [])) };
         return { type: 'scatter', data: { datasets }, options: all, plugins: [errorBars] };
       },
@@ -691,21 +696,27 @@
 
   function savedWords() {
     const { seconds, stages, unknown } = data.saved;
-    const count = (n) => `${n} reused ${n === 1 ? 'stage' : 'stages'}`;
-    const known = stages > 0 ? `${duration(seconds)} saved by ${count(stages)}, counting what the same stage took in the run of this report that built it.` : '';
-    const rest = unknown > 0 ? `What ${count(unknown)} saved cannot be told: no run of this report built ${unknown === 1 ? 'it' : 'them'}.` : '';
-    return [known, rest].filter(Boolean).join(' ') || 'No stage was reused.';
+    const times = (n, one, several) => `${n} ${n === 1 ? one : several}`;
+    const known = stages > 0 ? `${duration(seconds)} saved: ${times(stages, 'stage was', 'stages were')} taken from another run with the same inputs, counting what each took where it was built.` : '';
+    const rest = unknown > 0 ? `What ${times(unknown, 'reused stage', 'reused stages')} saved cannot be told: nothing here says what ${unknown === 1 ? 'it' : 'they'} took.` : '';
+    return [known, rest].filter(Boolean).join(' ') || (runs.length > 1 || hasSeeds ? 'No two of these runs share a stage.' : '');
+  }
+
+  function stageCell(stage) {
+    if (!stage) return '–';
+    if (!stage.reused) return duration(stage.seconds);
+    const built = stage.built === undefined ? null : element('small', { className: 'quiet', style: { display: 'block' } }, `built in ${duration(stage.built)}`);
+    return { node: element('span', null, 'reused', built) };
   }
 
   function timingsSection() {
     if (!runs.some((run) => run.stages)) return null;
     const names = [...new Set(runs.flatMap((run) => (run.stages || []).flatMap((seed) => seed.stages.map((stage) => stage.stage))))];
-    const cell = (stage) => (!stage ? '–' : stage.reused ? { node: element('span', { className: 'quiet' }, 'reused') } : duration(stage.seconds));
     const total = (seed) => duration(seed.stages.reduce((sum, stage) => sum + stage.seconds, 0));
     return section('timings', 'Timings', savedWords(), table({
-      caption: 'Time of each stage as the run saw it; a stage with equal inputs is built once and reused.',
+      caption: 'Time of each stage as the run saw it, and of a reused one what it took where it was built, if that is known. The total is what the run itself took.',
       columns: [{ label: 'Run' }, { label: 'Seed', numeric: true }, ...names.map((label) => ({ label, numeric: true })), { label: 'Total', numeric: true }],
-      rows: rowsOf('stages', (run, seed) => [run.name, seed.seed, ...names.map((name) => cell(seed.stages.find((stage) => stage.stage === name))), total(seed)]),
+      rows: rowsOf('stages', (run, seed) => [run.name, seed.seed, ...names.map((name) => stageCell(seed.stages.find((stage) => stage.stage === name))), total(seed)]),
     }));
   }
 
