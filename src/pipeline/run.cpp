@@ -301,7 +301,9 @@ void run_one(const LoadedConfig& loaded, const World& world, const RunOptions& o
       remove_stale_temporaries(folder, std::chrono::hours(24));
     look_at_interrupted_run(config, options.resume);
     write_file_atomic(config.logging.log_dir / "config.yaml", to_yaml(config));
-    fs::remove(config.logging.log_dir / "results.json");  // of a run before: this one is not finished yet
+    // Of a run before: this one is not finished yet. What has just these inputs stays right whatever is built again.
+    if (options.until.empty() || !has_results(config.logging.log_dir, job.plan))
+      fs::remove(config.logging.log_dir / "results.json");
     log_start(job);
     job.events = std::make_shared<EventLog>(config.logging.log_dir / "events.jsonl");
     tell(job, {{"event", "run"},

@@ -184,6 +184,20 @@ std::vector<std::pair<std::string, const StageInputs*>> stages_of(const JobPlan&
   return stages;
 }
 
+bool has_results(const fs::path& log_dir, const JobPlan& plan) {
+  const auto file = log_dir / "results.json";
+  std::error_code error;
+  if (!fs::exists(file, error)) return false;
+  const auto results = Json::parse(read_file(file), nullptr, false);
+  if (!results.is_object() || !results.contains("keys") || !results["keys"].is_object()) return false;
+  const auto& keys = results["keys"];
+  const auto stages = stages_of(plan);
+  return std::all_of(stages.begin(), stages.end(), [&](const auto& stage) {
+    const auto found = keys.find(stage.first);
+    return found != keys.end() && *found == stage.second->key();
+  });
+}
+
 std::string expected_device_type(Device wanted) {
   if (wanted != Device::automatic) return wanted == Device::cuda ? "cuda" : "cpu";
   return fs::exists("/dev/nvidiactl") ? "cuda" : "cpu";

@@ -17,6 +17,7 @@
 #include "mmkd/command_line/model_arguments.h"
 #include "mmkd/config/load.h"
 #include "mmkd/config/print.h"
+#include "mmkd/config/sweep.h"
 #include "mmkd/formats/describe_weights.h"
 #include "mmkd/report/html.h"
 #include "mmkd/report/runs.h"
@@ -70,7 +71,11 @@ void report_runs(const Arguments& arguments) {
   const auto extension = file.extension();
   if (!file.empty() && extension != ".html" && extension != ".md" && extension != ".csv" && extension != ".tex")
     throw UsageError("{}: expected a name that ends in .html, .md, .csv or .tex", file.string());
-  const auto found = read_runs(arguments.runs);
+  auto places = arguments.runs;
+  for (auto& place : places) {
+    if (place.extension() == ".yaml" && fs::is_regular_file(place)) place = load_sweep(place).logs;
+  }
+  const auto found = read_runs(places);
   for (const auto& folder : found.left_out)
     std::fprintf(stderr, "mmkd: left out, since it has no results.json: %s\n", folder.c_str());
   const auto text = report_text(arguments, found);
@@ -93,7 +98,7 @@ int run(int argc, char** argv, CLI::App& app) {
   show->add_option("--set", arguments.overrides, "Override a key (repeatable)")->expected(1)->take_all();
   auto* reference = config->add_subcommand("reference", "The reference of all keys, as Markdown");
   auto* report = app.add_subcommand("report", "Compare finished runs: a page with charts, or a table");
-  report->add_option("runs", arguments.runs, "Log folders of runs, or folders of them")->required();
+  report->add_option("runs", arguments.runs, "Log folders of runs, folders of them, or sweeps (.yaml)")->required();
   report->add_option(
       "--out", arguments.report,
       "File: .html, a page with charts that opens offline; .md, .csv or .tex, a table (default: the table "

@@ -34,19 +34,6 @@ void take(const Json& json, const char* key, Value& value) {
   }
 }
 
-/// results.json of the run: of this very plan?
-bool has_results(const SweepGraph& graph, const SweepNode& end) {
-  const auto results = object_of(graph.config_of(end).logging.log_dir / "results.json");
-  if (!results.contains("keys") || !results["keys"].is_object()) return false;
-  const auto& keys = results["keys"];
-  for (const auto& [name, inputs] : stages_of(graph.plans[end.builder])) {
-    std::string key;
-    take(keys, name.c_str(), key);
-    if (key != inputs->key()) return false;
-  }
-  return true;
-}
-
 std::string summary(const LockOwner& owner) {
   const std::string who = fmt::format("process {} on {} since {}", owner.pid, owner.host, owner.since);
   return owner.progress.empty() ? who : owner.progress + " (" + who + ")";
@@ -200,7 +187,7 @@ std::string_view name(NodeState state) {
 bool is_done(const SweepGraph& graph, const SweepNode& node) {
   const StageStore store(artifacts_root(graph.config_of(node)));
   if (!store.state(node.inputs, {}, false).ready) return false;
-  return node.stage != "test" || has_results(graph, node);
+  return node.stage != "test" || has_results(graph.config_of(node).logging.log_dir, graph.plans[node.builder]);
 }
 
 std::vector<NodeStatus> sweep_status(const SweepGraph& graph, const SlurmJobs& jobs) {

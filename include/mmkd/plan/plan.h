@@ -1,5 +1,6 @@
 #pragma once
 #include <array>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
@@ -42,6 +43,9 @@ std::vector<std::pair<std::string, const StageInputs*>> stages_of(const JobPlan&
 /// The plan of a job by itself, before or after its data is packed. Reads the data set's tables; throws UsageError for
 /// what is missing.
 JobPlan plan_job(const Config& config, const std::string& device_type);
+
+/// Are there results in the log folder, of a run of just this plan?
+bool has_results(const std::filesystem::path& log_dir, const JobPlan& plan);
 
 /// "cpu" or "cuda": what a job on this machine would take.
 std::string expected_device_type(Device wanted);
