@@ -29,6 +29,7 @@ std::array<std::string, 2> input_contents(const Manifest& manifest, const std::f
     for (const auto& entry : manifest.shards[static_cast<std::size_t>(split)]) {
       const Shard shard(folder, entry, schema_of(info, split), index++);
       for (std::int64_t i = 0; i < shard.size(); ++i) {
+        shard.verify(i);  // what was written is what lies there: nothing damaged is given a digest
         const auto record = shard.get(i);
         for (std::size_t role = 0; role < digests.size(); ++role) {
           const std::array parts{

@@ -173,10 +173,11 @@ void write_shard(const fs::path& path, const ShardSchema& schema, std::int64_t i
   try {
     auto file = h5::create_file(temporary);
     write_datasets(file, schema, index, data);
-    file.finish(path.string());
+    file.finish(temporary.filename().string());
     fsync_file(temporary);
     fs::rename(temporary, path);
   } catch (const fs::filesystem_error& e) {
+    fs::remove(temporary, ignored);
     throw Error("{}: cannot be renamed into place: {}", path.string(), e.code().message());
   } catch (const Error& e) {
     fs::remove(temporary, ignored);

@@ -278,7 +278,7 @@ TEST(Places, ADiskThatFillsUpWhilePackingLeavesNothingThatLooksFinished) {
   const SmallJob job;
   const SmallDisk disk(job / "disk", 300);  // the shards have about 500 KB
   if (!disk.mounted()) GTEST_SKIP() << "file systems cannot be mounted here";
-  expect_one_error(job.pack({"artifacts.root=disk"}), 1, {"shard disk/pack", "disk full"});
+  expect_one_error(job.pack({"artifacts.root=disk"}), 1, {"shard disk/pack", "No space left"});
   for (const auto& entry : fs::directory_iterator(job / "disk/pack"))
     EXPECT_EQ(entry.path().extension(), ".work") << entry.path();
 }
