@@ -136,7 +136,7 @@ class CacheFileWriter {
   Places write_datasets(const fs::path& path) const {
     auto file = h5::create_file(path);
     try {
-      const auto places = write_datasets(file);
+      auto places = write_datasets(file);
       file.finish("the file");
       return places;
     } catch (const Error& e) {
