@@ -23,11 +23,32 @@ PropertyList property_list(hid_t cls) {
   return list;
 }
 
+/// Looks for the system's reason in one entry of HDF5's error stack; keeps HDF5's own where there is none.
+herr_t find_reason(unsigned /*depth*/, const H5E_error2_t* entry, void* found) {
+  auto& reason = *static_cast<std::string*>(found);
+  const std::string_view text = entry->desc == nullptr ? "" : entry->desc;
+  constexpr std::string_view kBefore = "error message = '";
+  const auto at = text.find(kBefore);
+  if (at != std::string_view::npos) {
+    const auto rest = text.substr(at + kBefore.size());
+    reason = rest.substr(0, rest.find('\''));
+    return 1;  // ends the walk
+  }
+  if (reason.empty()) reason = text;
+  return 0;
+}
+
 void require(herr_t status, const std::string& what) {
   if (status < 0) throw Error("{}", what);
 }
 
 }  // namespace
+
+std::string system_reason() {
+  std::string reason;
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, find_reason, &reason);
+  return reason.empty() ? "no reason given" : reason;
+}
 
 void quiet() {
   // HDF5's own exit handler crashes on a file that could not be closed because the disk was full; every handle here is
@@ -43,10 +64,10 @@ File create_file(const std::filesystem::path& path) {
   require(H5Pset_obj_track_times(creation.get(), 0), "HDF5: object times cannot be turned off");
   require(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_V110), "HDF5: format bounds cannot be set");
   require(H5Pset_alignment(access.get(), 1, 4096), "HDF5: alignment cannot be set");
+  // Small writes would wait in a buffer until their dataset is closed, where nobody could be told that they failed.
+  require(H5Pset_sieve_buf_size(access.get(), 0), "HDF5: buffering cannot be turned off");
   File file(H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation.get(), access.get()));
-  if (!file)
-    throw Error("{}: the HDF5 file cannot be created (does it exist already, or is the folder not writable?)",
-                path.string());
+  if (!file) throw Error("{}: the HDF5 file cannot be created ({})", path.string(), system_reason());
   return file;
 }
 
@@ -67,7 +88,7 @@ Dataset create_dataset(const File& file, const std::string& name, hid_t type, st
   const Space space(H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr));
   if (!space) throw Error("dataset {}: HDF5 could not create its shape", name);
   Dataset dataset(H5Dcreate2(file.get(), name.c_str(), type, space.get(), H5P_DEFAULT, creation.get(), H5P_DEFAULT));
-  if (!dataset) throw Error("dataset {}: HDF5 could not create it (is the disk full?)", name);
+  if (!dataset) throw Error("dataset {}: HDF5 could not create it ({})", name, system_reason());
   return dataset;
 }
 
@@ -102,8 +123,8 @@ std::uint64_t data_offset(const Dataset& dataset, const std::string& what) {
 }
 
 void write_all(const Dataset& dataset, hid_t memory_type, const void* data, const std::string& what) {
-  require(H5Dwrite(dataset.get(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data),
-          what + ": HDF5 could not write it (is the disk full?)");
+  if (H5Dwrite(dataset.get(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
+    throw Error("{}: HDF5 could not write it ({})", what, system_reason());
 }
 
 void read_all(const Dataset& dataset, hid_t memory_type, void* data, const std::string& what) {
@@ -115,7 +136,7 @@ void write_attribute(const File& file, const std::string& name, std::uint64_t va
   const Space space(H5Screate(H5S_SCALAR));
   const Attribute attribute(H5Acreate2(file.get(), name.c_str(), H5T_STD_U64LE, space.get(), H5P_DEFAULT, H5P_DEFAULT));
   if (!attribute || H5Awrite(attribute.get(), H5T_NATIVE_UINT64, &value) < 0)
-    throw Error("attribute {}: HDF5 could not write it", name);
+    throw Error("attribute {}: HDF5 could not write it ({})", name, system_reason());
 }
 
 void write_attribute(const File& file, const std::string& name, const std::string& value) {
@@ -126,7 +147,7 @@ void write_attribute(const File& file, const std::string& name, const std::strin
   const Attribute attribute(H5Acreate2(file.get(), name.c_str(), type.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT));
   const char* data = value.empty() ? "\0" : value.data();
   if (!attribute || H5Awrite(attribute.get(), type.get(), data) < 0)
-    throw Error("attribute {}: HDF5 could not write it", name);
+    throw Error("attribute {}: HDF5 could not write it ({})", name, system_reason());
 }
 
 std::uint64_t read_u64_attribute(const File& file, const std::string& name, const std::string& file_name) {

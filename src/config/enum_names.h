@@ -19,6 +19,10 @@ struct EnumNames<OnBadSample> {
   static constexpr std::array<std::string_view, 2> names{"error", "quarantine"};
 };
 template <>
+struct EnumNames<OnBadRecord> {
+  static constexpr std::array<std::string_view, 2> names{"error", "quarantine"};
+};
+template <>
 struct EnumNames<FusionType> {
   static constexpr std::array<std::string_view, 10> names{
       "simple",           "concat_mlp",         "cross_attention",       "gated", "film",

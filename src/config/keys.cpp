@@ -83,6 +83,9 @@ void data_keys(Section s, DataConfig& c) {
   s.add("on_bad_sample", c.on_bad_sample,
         "`error`: a sample that cannot be used ends packing, all of them named; `quarantine`: they are left out and "
         "reported");
+  s.add("on_bad_record", c.on_bad_record,
+        "`error`: a packed record that fails its checksum ends the run when it is read; `quarantine`: every record is "
+        "read before the run starts, damaged ones are left out and reported");
   s.add("samples_per_shard", c.samples_per_shard, "samples in each shard file but the last", count_from(1));
   s.add("verify_on_read", c.verify_on_read, "check the checksum of every record that is read");
 

@@ -28,6 +28,7 @@ template TextPooling value_named<TextPooling>(std::string_view name, std::string
 
 std::string_view to_string(DatasetType value) { return name(value); }
 std::string_view to_string(OnBadSample value) { return name(value); }
+std::string_view to_string(OnBadRecord value) { return name(value); }
 std::string_view to_string(FusionType value) { return name(value); }
 std::string_view to_string(LossType value) { return name(value); }
 std::string_view to_string(Precision value) { return name(value); }

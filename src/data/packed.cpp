@@ -29,6 +29,7 @@ std::array<std::string, 2> input_contents(const Manifest& manifest, const std::f
     for (const auto& entry : manifest.shards[static_cast<std::size_t>(split)]) {
       const Shard shard(folder, entry, schema_of(info, split), index++);
       for (std::int64_t i = 0; i < shard.size(); ++i) {
+        shard.verify(i);  // what was written is what lies there: nothing damaged is given a digest
         const auto record = shard.get(i);
         for (std::size_t role = 0; role < digests.size(); ++role) {
           const std::array parts{
@@ -49,11 +50,14 @@ struct PackedSplit::Impl {
   PackedInfo info;
   std::vector<Shard> shards;
   std::int64_t size = 0, samples_per_shard = 1;
+  std::vector<std::int64_t> kept_before;  // of each sample that is left out, how many before it are not; ascending
   bool verify = true;
 
   std::pair<const Shard&, std::int64_t> locate(std::int64_t i) const {
     if (i < 0 || i >= size) throw Error("packed data {}: sample {} of {} was asked for", info.folder.string(), i, size);
-    return {shards[static_cast<std::size_t>(i / samples_per_shard)], i % samples_per_shard};
+    const auto skipped = std::upper_bound(kept_before.begin(), kept_before.end(), i) - kept_before.begin();
+    const auto stored = i + static_cast<std::int64_t>(skipped);
+    return {shards[static_cast<std::size_t>(stored / samples_per_shard)], stored % samples_per_shard};
   }
 };
 
@@ -62,24 +66,28 @@ PackedSplit::PackedSplit(const PackedInfo& info, Split split, bool verify_on_rea
   if (manifest.info.digest != info.digest)
     throw Error("packed data {}: changed since it was opened", info.folder.string());
   auto& impl = *impl_;
-  impl.info = manifest.info;
+  impl.info = info;
   impl.verify = verify_on_read;
   impl.samples_per_shard = manifest.samples_per_shard;
-  impl.size = impl.info.counts[static_cast<std::size_t>(split)];
+  const auto stored = manifest.info.counts[static_cast<std::size_t>(split)];
+  for (const auto& record : info.left_out) {
+    if (record.split == split) impl.kept_before.push_back(record.sample - std::ssize(impl.kept_before));
+  }
+  impl.size = stored - std::ssize(impl.kept_before);
   const ShardSchema schema = schema_of(impl.info, split);
   std::int64_t index = 0;
   std::int64_t samples = 0;
   for (const auto& entry : manifest.shards[static_cast<std::size_t>(split)]) {
     impl.shards.emplace_back(info.folder, entry, schema, index++);
     samples += entry.count;
-    if (entry.count != std::min(impl.samples_per_shard, impl.size - (index - 1) * impl.samples_per_shard)) {
+    if (entry.count != std::min(impl.samples_per_shard, stored - (index - 1) * impl.samples_per_shard)) {
       throw Error("packed data {}: {} holds {} samples, which does not fit the manifest's division",
                   info.folder.string(), entry.file, entry.count);
     }
   }
-  if (samples != impl.size)
+  if (samples != stored)
     throw Error("packed data {}: the {} shards hold {} samples, the manifest counts {}", info.folder.string(),
-                schema.split, samples, impl.size);
+                schema.split, samples, stored);
 }
 
 PackedSplit::~PackedSplit() = default;

@@ -173,10 +173,11 @@ void write_shard(const fs::path& path, const ShardSchema& schema, std::int64_t i
   try {
     auto file = h5::create_file(temporary);
     write_datasets(file, schema, index, data);
-    file.finish(path.string());
+    file.finish(temporary.filename().string());
     fsync_file(temporary);
     fs::rename(temporary, path);
   } catch (const fs::filesystem_error& e) {
+    fs::remove(temporary, ignored);
     throw Error("{}: cannot be renamed into place: {}", path.string(), e.code().message());
   } catch (const Error& e) {
     fs::remove(temporary, ignored);
@@ -262,12 +263,14 @@ Record Shard::get(std::int64_t i) const {
   return record;
 }
 
+bool Shard::is_whole(std::int64_t i) const {
+  return record_checksum(get(i), pictures_.size(), tokens_.size()) == checksums_[i];
+}
+
 void Shard::verify(std::int64_t i) const {
-  const auto record = get(i);
-  if (record_checksum(record, pictures_.size(), tokens_.size()) != checksums_[i]) {
-    throw Error("shard {}: record {} (sample '{}') is damaged: its checksum does not fit; pack the data again", name_,
-                i, record.id);
-  }
+  if (is_whole(i)) return;
+  throw Error("shard {}: record {} (sample '{}') is damaged: its checksum does not fit; pack the data again", name_, i,
+              get(i).id);
 }
 
 std::int64_t Shard::length(std::int64_t i, int token_stream) const {

@@ -40,6 +40,8 @@ class Shard {
   Shard(const std::filesystem::path& folder, const ShardEntry& entry, const ShardSchema& schema, std::int64_t index);
   std::int64_t size() const { return count_; }
   Record get(std::int64_t i) const;
+  /// Does the record fit its checksum?
+  bool is_whole(std::int64_t i) const;
   /// Throws Error naming shard, record and id unless the record's checksum fits.
   void verify(std::int64_t i) const;
   std::int64_t length(std::int64_t i, int token_stream) const;

@@ -124,7 +124,7 @@ class CacheFileWriter {
     std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
     file.seekp(static_cast<std::streamoff>(places.outside));
     file.write(checksum.data(), static_cast<std::streamsize>(checksum.size()));
-    if (!file.flush()) throw Error("{}: its checksum could not be written (is the disk full?)", name_);
+    if (!file.flush()) throw Error("{}: its checksum could not be written ({})", name_, std::strerror(errno));
   }
 
  private:
@@ -134,8 +134,18 @@ class CacheFileWriter {
   };
 
   Places write_datasets(const fs::path& path) const {
-    Places places;
     auto file = h5::create_file(path);
+    try {
+      auto places = write_datasets(file);
+      file.finish("the file");
+      return places;
+    } catch (const Error& e) {
+      throw Error("{}: {}", name_, e.what());
+    }
+  }
+
+  Places write_datasets(const h5::File& file) const {
+    Places places;
     h5::write_attribute(file, "format", kFormat);
     h5::write_attribute(file, "version", kVersion);
     h5::write_attribute(file, "rows", static_cast<std::uint64_t>(layout_.rows));
@@ -149,22 +159,20 @@ class CacheFileWriter {
     for (std::size_t c = 0; c < columns_.size(); ++c) {
       const std::array<hsize_t, 2> shape{rows, static_cast<hsize_t>(columns_[c].width)};
       const auto dataset = h5::create_dataset(file, columns_[c].name, columns_[c].type(), shape);
-      h5::write_all(dataset, columns_[c].type(), data_[c].data(), name_ + ": " + columns_[c].name);
+      h5::write_all(dataset, columns_[c].type(), data_[c].data(), columns_[c].name);
       if (!data_[c].empty()) places.columns.push_back({h5::data_offset(dataset, columns_[c].name), data_[c].size()});
     }
     const std::array<hsize_t, 1> digits{kOutsideDigits};
     const auto outside = h5::create_dataset(file, "outside", H5T_STD_U8LE, digits);
     const std::array<std::uint8_t, kOutsideDigits> none{};
-    h5::write_all(outside, H5T_STD_U8LE, none.data(), name_ + ": outside");
+    h5::write_all(outside, H5T_STD_U8LE, none.data(), "outside");
     places.outside = h5::data_offset(outside, "outside");
-    file.finish(name_);
     return places;
   }
 
   void write_vector(const h5::File& file, const std::string& name, const std::vector<std::uint64_t>& values) const {
     const std::array<hsize_t, 1> shape{values.size()};
-    h5::write_all(h5::create_dataset(file, name, H5T_STD_U64LE, shape), H5T_NATIVE_UINT64, values.data(),
-                  name_ + ": " + name);
+    h5::write_all(h5::create_dataset(file, name, H5T_STD_U64LE, shape), H5T_NATIVE_UINT64, values.data(), name);
   }
 
   std::string name_;

@@ -48,6 +48,7 @@ Json data_json(const PackedInfo& packed) {
   auto& tasks = json["tasks"] = Json::array();
   for (const auto& task : packed.tasks)
     tasks.push_back({{"label", task.label}, {"key", slug(task.label)}, {"classes", task.classes}});
+  for (const auto& record : packed.left_out) json["quarantined"][std::string(name(record.split))].push_back(record.id);
   return json;
 }
 

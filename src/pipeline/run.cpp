@@ -29,12 +29,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Collective. Where the packed data lies; rank 0 finds out, since the key needs digests of all files.
+/// Collective. The packed data; where it lies rank 0 finds out, since the key needs digests of all files.
 PackedInfo find_packed(const Config& config, const MpiSession& mpi) {
   const std::string folder = from_rank_zero(mpi, [&] { return locate_pack(config).string(); });
   PackedInfo info;
   on_all_ranks(mpi, [&] { info = read_packed_info(folder); });
-  return info;
+  return config.data.on_bad_record == OnBadRecord::quarantine ? without_damaged_records(std::move(info), mpi) : info;
 }
 
 Job prepare(const LoadedConfig& loaded, const World& world, const RunOptions& options) {

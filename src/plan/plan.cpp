@@ -205,7 +205,7 @@ std::string expected_device_type(Device wanted) {
 
 JobPlan plan_job(const Config& config, const std::string& device_type) {
   DataKeys data;
-  data.inputs = config.data.packed.empty() ? data_input_keys(config) : read_packed_info(config.data.packed).input_keys;
+  data.inputs = job_input_keys(config);
   DigestMemo memo(artifacts_root(config));
   return make_plan(config, data, device_type, external_digests(config, memo));
 }

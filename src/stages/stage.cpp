@@ -148,19 +148,38 @@ nlohmann::json fingerprint(const fs::path& path) {
   return {status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec, status.st_ino};
 }
 
+/// Names that are no UTF-8 are kept with a mark in place of what is none, and never found again.
+std::string text_of(const nlohmann::json& json) {
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+/// The entries of a memo. Throws Error where it cannot be read or does not fit its checksum.
+nlohmann::json read_memo(const fs::path& file) {
+  auto memo = nlohmann::json::parse(read_file(file), nullptr, false);
+  const auto entries = memo.is_object() ? memo.find("entries") : memo.end();
+  if (entries == memo.end() || !entries->is_object() ||
+      memo.value("checksum", nlohmann::json()) != sha256_hex(text_of(*entries)))
+    throw Error("{}: is damaged, or an older version wrote it (its checksum does not fit)", file.string());
+  return std::move(*entries);
+}
+
 }  // namespace
 
 DigestMemo::DigestMemo(const fs::path& root) : memo_file_(root / "digests.json"), entries_(nlohmann::json::object()) {
   std::error_code error;
   if (!fs::exists(memo_file_, error)) return;
-  auto read = nlohmann::json::parse(read_file(memo_file_), nullptr, false);
-  if (read.is_object()) entries_ = std::move(read);
+  try {
+    entries_ = read_memo(memo_file_);
+  } catch (const Error& e) {
+    log::warn("{}; the digests of files are computed anew", e.what());
+  }
 }
 
 DigestMemo::~DigestMemo() {
   if (!changed_) return;
   try {
-    write_file_atomic(memo_file_, entries_.dump() + "\n");
+    const nlohmann::json memo{{"checksum", sha256_hex(text_of(entries_))}, {"entries", entries_}};
+    write_file_atomic(memo_file_, text_of(memo) + "\n");
   } catch (const Error& e) {
     log::debug("the memo of file digests is not saved: {}", e.what());
   }

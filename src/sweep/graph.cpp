@@ -29,12 +29,8 @@ class DataOfRuns {
     const auto [found, added] = known_.try_emplace(settings.dump());
     if (!added) return found->second;
     auto& data = found->second;
-    if (config.data.packed.empty()) {
-      data.pack = pack_stage_inputs(config);
-      data.keys.inputs = data_input_keys(config);
-    } else {
-      data.keys.inputs = read_packed_info(config.data.packed).input_keys;
-    }
+    if (config.data.packed.empty()) data.pack = pack_stage_inputs(config);
+    data.keys.inputs = job_input_keys(config);
     return data;
   }
 

@@ -33,6 +33,20 @@ TEST(Hdf5, ReadsBackWhatWasWritten) {
   EXPECT_EQ(h5::read_string_attribute(file, "name", "f.h5"), "demo");
 }
 
+TEST(Hdf5, SaysTheSystemsReasonWhereAFileCannotBeCreated) {
+  const test::TempFolder folder;
+  write_sample(folder / "there.h5");
+  for (const auto& [file, reason] :
+       {std::pair{"there.h5", "File exists"}, std::pair{"missing/f.h5", "No such file or directory"}}) {
+    try {
+      h5::create_file(folder / file);
+      ADD_FAILURE() << file;
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find(reason), std::string::npos) << e.what();
+    }
+  }
+}
+
 TEST(Hdf5, GivesEqualBytesForEqualContent) {
   const test::TempFolder folder;
   write_sample(folder / "a.h5");

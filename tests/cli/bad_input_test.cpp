@@ -165,6 +165,40 @@ TEST(Data, AFlippedByteOfAShardIsNoticedByVerifyAndByTraining) {
   expect_success(job.ddp(2));
 }
 
+TEST(Data, ADamagedRecordIsLeftOutNamedAndNeverMixedUpUnderQuarantine) {
+  const SmallJob job;
+  expect_success(job.pack());
+  expect_success(job.ddp(2));
+  const fs::path folder = job.artifact("pack");
+  const auto manifest = nlohmann::json::parse(all_files(folder).at("manifest.json"));
+  const auto shard = manifest.at("shards").at("train").at(1);
+  const fs::path file = folder / shard.at("file").get<std::string>();
+  constexpr std::uint64_t kPicture = 32 * 32 * 3;
+  const auto second = shard.at("pictures").at(0).at(0).get<std::uint64_t>() + kPicture;
+  const auto id = job.rows("train")[33].at("id").get<std::string>();  // shards of 32
+
+  flip_byte(file, second + 100);
+  const auto refused = job.ddp(2, {"training.seed=1"});  // what is finished already reads no records
+  EXPECT_NE(refused.exit_code, 0);
+  EXPECT_TRUE(contains(refused.err, id)) << refused.all();
+  const auto left_out = job.ddp(2, {"data.on_bad_record=quarantine"});
+  expect_success(left_out);
+  EXPECT_TRUE(contains(left_out.err, "record 1 of " + file.filename().string() + " (sample '" + id + "') is damaged"));
+  EXPECT_FALSE(contains(left_out.err, "reused")) << left_out.all();
+  const auto results = nlohmann::json::parse(job.read("logs/run/results.json"));
+  EXPECT_EQ(results.at("data").at("quarantined").dump(), R"({"train":[")" + id + "\"]}");
+  EXPECT_EQ(results.at("data").at("train"), 89);
+  const auto again = job.ddp(2, {"data.on_bad_record=quarantine"});
+  expect_success(again);
+  EXPECT_FALSE(contains(again.err, "building")) << again.all();
+
+  flip_byte(file, second + 100);  // mended: what was made from the whole set counts again
+  const auto mended = job.ddp(2, {"data.on_bad_record=quarantine"});
+  expect_success(mended);
+  EXPECT_FALSE(contains(mended.err, "building")) << mended.all();
+  EXPECT_FALSE(nlohmann::json::parse(job.read("logs/run/results.json")).at("data").contains("quarantined"));
+}
+
 TEST(Data, ShardsThatAreNotThereAreOneErrorThatSaysHowToMakeThem) {
   const SmallJob job(20, 5, 5);
   expect_one_error(job.ddp(2), 2, {"not packed yet", "mmkd-pack job.yaml"});
@@ -278,7 +312,7 @@ TEST(Places, ADiskThatFillsUpWhilePackingLeavesNothingThatLooksFinished) {
   const SmallJob job;
   const SmallDisk disk(job / "disk", 300);  // the shards have about 500 KB
   if (!disk.mounted()) GTEST_SKIP() << "file systems cannot be mounted here";
-  expect_one_error(job.pack({"artifacts.root=disk"}), 1, {"shard disk/pack", "disk full"});
+  expect_one_error(job.pack({"artifacts.root=disk"}), 1, {"shard disk/pack", "No space left"});
   for (const auto& entry : fs::directory_iterator(job / "disk/pack"))
     EXPECT_EQ(entry.path().extension(), ".work") << entry.path();
 }

@@ -151,6 +151,7 @@ TEST(ConfigNames, RoundTripForEveryEnumValue) {
   EXPECT_EQ(to_string(Schedule::cosine), "cosine");
   EXPECT_EQ(to_string(Precision::bf16), "bf16");
   EXPECT_EQ(to_string(OnBadSample::quarantine), "quarantine");
+  EXPECT_EQ(to_string(OnBadRecord::quarantine), "quarantine");
   EXPECT_EQ(to_string(TeacherSelect::best), "best");
   EXPECT_EQ(to_string(TeacherOutputsFrom::live), "live");
   EXPECT_EQ(to_string(CacheFeatures::fp16), "fp16");

@@ -114,10 +114,13 @@ struct SmallSet {
   fs::path image(const Row& row) const { return folder / ("data/" + row.image); }
 };
 
-/// pack() by a single rank.
-inline PackedInfo pack_alone(const Config& config) {
-  static const MpiSession session;  // one per process
-  return pack(config, session);
+/// A single rank; there can be one session per process.
+inline const MpiSession& alone() {
+  static const MpiSession session;
+  return session;
 }
+
+/// pack() by a single rank.
+inline PackedInfo pack_alone(const Config& config) { return pack(config, alone()); }
 
 }  // namespace mmkd::test

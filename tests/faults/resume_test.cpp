@@ -19,36 +19,6 @@ const std::vector<std::string> kSlowTeacher{
     "student.vision={family: vit, image_size: 64, patch_size: 16, hidden_size: 16, num_hidden_layers: 1, "
     "num_attention_heads: 2}"};
 
-/// What a disturbed run must have in common with the undisturbed one. Times and hosts differ, so not everything.
-struct Outcome {
-  std::map<std::string, std::string> files;
-  bool operator==(const Outcome&) const = default;
-};
-
-Outcome outcome_of(const SmallJob& job) {
-  Outcome outcome;
-  for (const auto& [stage, names] : std::map<std::string, std::vector<std::string>>{
-           {"teacher", {"teacher.safetensors", "teacher.pth", "history.csv"}},
-           {"cache", {"teacher_outputs.h5"}},
-           {"student", {"student_final.safetensors", "student_best.safetensors"}}}) {
-    const auto files = all_files(job.artifact(stage));
-    for (const auto& name : names) {
-      if (name != "history.csv") outcome.files[stage + "/" + name] = files.at(name);
-    }
-    // Losses and scores of every epoch; the time that inference took is none.
-    if (!files.contains("history.json")) continue;
-    auto history = nlohmann::ordered_json::parse(files.at("history.json"));
-    for (auto& row : history) row.erase("dev_infer_ms");
-    outcome.files[stage + "/history.json"] = history.dump(1);
-  }
-  return outcome;
-}
-
-void expect_same(const Outcome& want, const Outcome& got) {
-  ASSERT_EQ(want.files.size(), got.files.size());
-  for (const auto& [name, bytes] : want.files) EXPECT_TRUE(got.files.at(name) == bytes) << name << " differs";
-}
-
 /// Pack, and the outcome of an undisturbed run; then everything but the shards is removed again.
 Outcome undisturbed(const SmallJob& job, const std::vector<std::string>& sets) {
   const auto packed = job.pack(sets);

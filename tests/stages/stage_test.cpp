@@ -3,11 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <functional>
 #include <set>
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
 #include "mmkd/base/hash.h"
+#include "mmkd/base/log.h"
+#include "mmkd/base/rng.h"
+#include "tests/support/flips.h"
 #include "tests/support/temp_folder.h"
 
 namespace mmkd {
@@ -184,6 +188,15 @@ TEST(StageStore, DoesNotReuseAChildOfAParentWithOtherContent) {
   EXPECT_TRUE(store.state(inputs, {again}, true).ready);
 }
 
+/// The memo in a folder, its entries changed as if it had been written so.
+void change_memo(const fs::path& root, const std::function<void(nlohmann::json& entry)>& change) {
+  auto memo = nlohmann::json::parse(read_file(root / "digests.json"));
+  ASSERT_EQ(memo.at("entries").size(), 1U);
+  for (auto& entry : memo.at("entries")) change(entry);
+  memo["checksum"] = sha256_hex(memo.at("entries").dump());
+  write_plain(root / "digests.json", memo.dump());
+}
+
 TEST(DigestMemo, RemembersDigests) {
   const test::TempFolder root;
   const auto file = root / "image.png";
@@ -193,10 +206,7 @@ TEST(DigestMemo, RemembersDigests) {
     EXPECT_EQ(memo.file(file), sha256_hex("pixels"));
   }
   // Proof that it comes from the memo: what was remembered is changed by hand.
-  auto entries = nlohmann::json::parse(read_file(root / "digests.json"));
-  ASSERT_EQ(entries.size(), 1U);
-  for (auto& entry : entries) entry["sha256"] = "remembered";
-  write_plain(root / "digests.json", entries.dump());
+  change_memo(root.path(), [](auto& entry) { entry["sha256"] = "remembered"; });
   EXPECT_EQ(DigestMemo(root.path()).file(file), "remembered");
 }
 
@@ -227,12 +237,68 @@ TEST(DigestMemo, WorksWithADamagedMemo) {
   const auto file = root / "image.png";
   write_plain(file, "pixels");
   { DigestMemo(root.path()).file(file); }
-  auto entries = nlohmann::json::parse(read_file(root / "digests.json"));
-  for (auto& entry : entries) entry.erase("sha256");
-  for (const std::string& text : {std::string("{"), std::string("[1]"), entries.dump()}) {
+  change_memo(root.path(), [](auto& entry) { entry.erase("sha256"); });
+  const auto without_digest = read_file(root / "digests.json");
+  for (const std::string& text : {std::string("{"), std::string("[1]"), std::string("{}"), without_digest}) {
     write_plain(root / "digests.json", text);
     EXPECT_EQ(DigestMemo(root.path()).file(file), sha256_hex("pixels")) << text;
   }
+}
+
+TEST(DigestMemo, DoesNotTakeADigestThatWasChangedByHandOrByAnOlderVersion) {
+  const test::TempFolder root;
+  const auto file = root / "image.png";
+  write_plain(file, "pixels");
+  { DigestMemo(root.path()).file(file); }
+  auto memo = nlohmann::json::parse(read_file(root / "digests.json"));
+  for (auto& entry : memo.at("entries")) entry["sha256"] = sha256_hex("others");
+  for (const auto& text : {memo.dump(), memo.at("entries").dump()}) {  // the second is how it was written once
+    write_plain(root / "digests.json", text);
+    EXPECT_EQ(DigestMemo(root.path()).file(file), sha256_hex("pixels"));
+    EXPECT_TRUE(nlohmann::json::parse(read_file(root / "digests.json")).contains("checksum")) << "it is written anew";
+  }
+}
+
+TEST(DigestMemo, FlippedBytesNeverLeadToAWrongDigest) {
+  const test::TempFolder root;
+  const std::vector<std::pair<fs::path, std::string>> files{{root / "a.png", "pixels"},
+                                                            {root / "b.png", "more pixels"}};
+  {
+    DigestMemo memo(root.path());
+    for (const auto& [file, content] : files) {
+      write_plain(file, content);
+      memo.file(file);
+    }
+  }
+  const auto memo_file = root / "digests.json";
+  const auto sound = read_file(memo_file);
+  KeyedRng rng(3, RngPurpose::perturb);
+  log::configure(log::Level::error, "");  // every flip is a warning
+  constexpr int kFewer = 6;  // each trial saves the memo, flushed to the disk
+  for (std::uint64_t trial = 0; trial < test::flip_trials() / kFewer; ++trial) {
+    auto bytes = sound;
+    auto& byte = bytes[rng.below(bytes.size())];
+    byte = static_cast<char>(static_cast<unsigned char>(byte) ^ (1 + rng.below(255)));
+    write_plain(memo_file, bytes);
+    DigestMemo memo(root.path());
+    for (const auto& [file, content] : files) ASSERT_EQ(memo.file(file), sha256_hex(content)) << bytes;
+  }
+  log::configure(log::Level::info, "");
+}
+
+TEST(DigestMemo, RemembersOthersBesideAFileWhoseNameIsNoText) {
+  const test::TempFolder root;
+  const auto odd = root.path() / "\xff.png";
+  write_plain(odd, "odd");
+  write_plain(root / "image.png", "pixels");
+  {
+    DigestMemo memo(root.path());
+    EXPECT_EQ(memo.file(odd), sha256_hex("odd"));
+    EXPECT_EQ(memo.file(root / "image.png"), sha256_hex("pixels"));
+  }
+  DigestMemo memo(root.path());
+  EXPECT_EQ(memo.file(odd), sha256_hex("odd"));
+  EXPECT_EQ(memo.file(root / "image.png"), sha256_hex("pixels"));
 }
 
 }  // namespace

@@ -149,6 +149,16 @@ ProcessResult run(const std::vector<std::string>& command, const ProcessOptions&
   return Process(command, options).wait();
 }
 
+std::map<std::string, std::string> fault_environment(const fs::path& folder, const Faults& faults) {
+  std::map<std::string, std::string> environment{
+      {"LD_PRELOAD", MMKD_FAULT_LIBRARY},         {"MMKD_FAULT_UNDER", fs::canonical(folder).string() + "/"},
+      {"MMKD_FAULT_MATCH", faults.match},         {"MMKD_FAULT_FAIL_WRITE", faults.write},
+      {"MMKD_FAULT_FAIL_FSYNC", faults.fsync},    {"MMKD_FAULT_DELAY_MS", std::to_string(faults.delay_ms)},
+      {"MMKD_FAULT_CLOCK", faults.clock.string()}};
+  if (faults.short_writes) environment["MMKD_FAULT_SHORT_WRITES"] = "1";
+  return environment;
+}
+
 std::vector<std::string> on_ranks(int ranks, std::vector<std::string> command) {
   std::istringstream words(MMKD_MPIRUN);
   std::vector<std::string> all;

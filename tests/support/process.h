@@ -56,6 +56,18 @@ class Process {
 
 ProcessResult run(const std::vector<std::string>& command, const ProcessOptions& options = {});
 
+/// How the disk and the clock of a program fail (fault_injection.cpp); each process counts for itself.
+struct Faults {
+  std::string match;              ///< only files whose path has this text in it
+  std::string write, fsync;       ///< "3": the third call fails with EIO, "3+": that one and all after it; "": none
+  bool short_writes = false;      ///< each write takes half of the bytes
+  int delay_ms = 0;               ///< of each write and fsync
+  std::filesystem::path clock{};  ///< a file that says by how many seconds the wall clock is off, from when it is there
+};
+
+/// What makes a program fail so where it touches files below `folder`.
+std::map<std::string, std::string> fault_environment(const std::filesystem::path& folder, const Faults& faults);
+
 /// The command under mpirun with the flags of the tests (MMKD_MPIRUN, a compile definition).
 std::vector<std::string> on_ranks(int ranks, std::vector<std::string> command);
 

@@ -161,6 +161,30 @@ std::vector<std::string> SmallJob::unfinished() const {
   return left;
 }
 
+Outcome outcome_of(const SmallJob& job) {
+  Outcome outcome;
+  for (const auto& [stage, names] : std::map<std::string, std::vector<std::string>>{
+           {"teacher", {"teacher.safetensors", "teacher.pth", "history.csv"}},
+           {"cache", {"teacher_outputs.h5"}},
+           {"student", {"student_final.safetensors", "student_best.safetensors"}}}) {
+    const auto files = all_files(job.artifact(stage));
+    for (const auto& name : names) {
+      if (name != "history.csv") outcome.files[stage + "/" + name] = files.at(name);
+    }
+    // Losses and scores of every epoch; the time that inference took is none.
+    if (!files.contains("history.json")) continue;
+    auto history = nlohmann::ordered_json::parse(files.at("history.json"));
+    for (auto& row : history) row.erase("dev_infer_ms");
+    outcome.files[stage + "/history.json"] = history.dump(1);
+  }
+  return outcome;
+}
+
+void expect_same(const Outcome& want, const Outcome& got) {
+  ASSERT_EQ(want.files.size(), got.files.size());
+  for (const auto& [name, bytes] : want.files) EXPECT_TRUE(got.files.at(name) == bytes) << name << " differs";
+}
+
 std::map<std::string, std::string> all_files(const fs::path& folder) {
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {

@@ -38,6 +38,12 @@ class SmallJob {
   ProcessOptions options() const {
     return {.environment = {}, .folder = folder(), .timeout = std::chrono::seconds(90)};
   }
+  /// The same, with a failing disk or clock below the job's folder.
+  ProcessOptions options(const Faults& faults) const {
+    auto all = options();
+    all.environment = fault_environment(folder(), faults);
+    return all;
+  }
 
   /// The only folder `artifacts/<stage>/<key>`; fails the test and returns "" where there is none or several.
   std::filesystem::path artifact(const std::string& stage) const;
@@ -49,6 +55,15 @@ class SmallJob {
   TempFolder folder_;
   std::vector<std::string> sets_;
 };
+
+/// What a disturbed run must have in common with an undisturbed one. Times and hosts differ, so not everything.
+struct Outcome {
+  std::map<std::string, std::string> files;
+};
+
+/// Weights of teacher and student, the teacher's outputs, losses and scores of every epoch.
+Outcome outcome_of(const SmallJob& job);
+void expect_same(const Outcome& want, const Outcome& got);
 
 /// Path inside the folder -> bytes, of every regular file.
 std::map<std::string, std::string> all_files(const std::filesystem::path& folder);

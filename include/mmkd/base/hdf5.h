@@ -13,6 +13,10 @@
 // RAII over HDF5's C API; the only public header that includes hdf5.h.
 namespace mmkd::h5 {
 
+/// Why the call to HDF5 before this one failed, as the system says it ("Input/output error"); where it says nothing,
+/// what HDF5 says.
+std::string system_reason();
+
 /// Owns one HDF5 identifier; `close` is H5Fclose, H5Dclose, …
 template <herr_t (*close)(hid_t)>
 class Handle {
@@ -38,7 +42,8 @@ class Handle {
   }
   /// Closes now and throws Error if HDF5 could not (delayed write errors show up here).
   void finish(const std::string& what) {
-    if (id_ >= 0 && close(std::exchange(id_, H5I_INVALID_HID)) < 0) throw Error("{}: HDF5 could not close it", what);
+    if (id_ >= 0 && close(std::exchange(id_, H5I_INVALID_HID)) < 0)
+      throw Error("{}: HDF5 could not close it ({})", what, system_reason());
   }
 
  private:

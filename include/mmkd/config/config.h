@@ -14,6 +14,7 @@ namespace mmkd {
 
 enum class DatasetType { medpix, wound, table };
 enum class OnBadSample { error, quarantine };
+enum class OnBadRecord { error, quarantine };
 enum class FusionType {
   simple,
   concat_mlp,
@@ -76,6 +77,7 @@ struct DataConfig {
   TableConfig table;
   std::vector<TaskConfig> tasks;  ///< table: any number >= 1
   OnBadSample on_bad_sample = OnBadSample::error;
+  OnBadRecord on_bad_record = OnBadRecord::error;  ///< stored records that fail their checksum
   std::int64_t samples_per_shard = 1024;
   bool verify_on_read = true;  ///< check every record's checksum when it is read
   bool operator==(const DataConfig&) const = default;

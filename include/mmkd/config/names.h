@@ -8,6 +8,7 @@ namespace mmkd {
 
 std::string_view to_string(DatasetType value);
 std::string_view to_string(OnBadSample value);
+std::string_view to_string(OnBadRecord value);
 std::string_view to_string(FusionType value);
 std::string_view to_string(LossType value);
 std::string_view to_string(Precision value);

@@ -38,6 +38,10 @@ StageInputs pack_stage_inputs(const Config& config);
 /// PackedInfo::input_keys of the packed data, before it is packed. Reads the data set's tables.
 std::array<std::string, 2> data_input_keys(const Config& config);
 
+/// The input keys that a job of this configuration has at this moment: data_input_keys(), or those of data.packed. With
+/// data.on_bad_record: quarantine every record that is packed already is read, and damaged ones count as left out.
+std::array<std::string, 2> job_input_keys(const Config& config);
+
 /// Collective: every rank must call. Packs the data set unless the artifact is there already. Threads by
 /// data.num_workers; under several ranks shards are dealt to ranks; the bytes depend on neither.
 PackedInfo pack(const Config& config, const MpiSession& mpi);
@@ -45,6 +49,10 @@ PackedInfo pack(const Config& config, const MpiSession& mpi);
 /// Where the packed data of a configuration lies: data.packed, or the artifact. Throws UsageError naming the command
 /// that makes it if it is not there.
 std::filesystem::path locate_pack(const Config& config);
+
+/// Collective: every rank must call. without_records() of all damaged records, which are logged; each rank reads a part
+/// of the shards. Every rank throws what damaged_records() or without_records() throws on any.
+PackedInfo without_damaged_records(PackedInfo info, const MpiSession& mpi);
 
 /// Reads every byte and every record again. Each problem names shard, record and sample id as far as they can be told.
 std::vector<std::string> verify_pack(const std::filesystem::path& folder);

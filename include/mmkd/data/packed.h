@@ -34,6 +34,15 @@ struct PackedTask {
   std::vector<std::string> classes;  ///< sorted; a label is an index into this list
 };
 
+/// A stored record that does not fit its checksum.
+struct DamagedRecord {
+  Split split = Split::train;
+  std::string shard;        ///< file inside the folder
+  std::int64_t record = 0;  ///< in the shard
+  std::int64_t sample = 0;  ///< of the split as it is stored
+  std::string id;           ///< of the sample; ids have a checksum of their own
+};
+
 /// What manifest.json says about the whole set.
 struct PackedInfo {
   std::filesystem::path folder;
@@ -50,6 +59,9 @@ struct PackedInfo {
   /// settings that decide it, the content of what was stored; the other model's pictures and tokens count in neither,
   /// so that a teacher serves students with other ones.
   std::array<std::string, 2> input_keys, input_contents;
+  /// Left out of their splits: counts, keys and contents above are those without them. Empty in what was read from a
+  /// manifest (without_damaged_records()).
+  std::vector<DamagedRecord> left_out;
 };
 
 /// Views into one record; valid as long as the PackedSplit lives.
@@ -64,7 +76,16 @@ struct Record {
 /// Reads manifest.json; throws Error if it is missing, malformed, of another version, or fails its own checksum.
 PackedInfo read_packed_info(const std::filesystem::path& folder);
 
-/// One split of a packed set, memory-mapped. Thread-safe for reading.
+/// Every record that does not fit its checksum, in the order of splits and samples. Reads the shards whose number, over
+/// all splits, is `part` modulo `parts`. Throws Error for damage outside records: a shard's tables or its size.
+std::vector<DamagedRecord> damaged_records(const PackedInfo& info, int part = 0, int parts = 1);
+
+/// The set without these records (data.on_bad_record: quarantine). Counts shrink, and the input keys and contents are
+/// others, so that nothing that was made from the whole set is taken for what this one gives. Throws Error where a
+/// split would be emptied.
+PackedInfo without_records(PackedInfo info, std::vector<DamagedRecord> records);
+
+/// One split of a packed set, without what is left out of it, memory-mapped. Thread-safe for reading.
 class PackedSplit {
  public:
   /// Opens every shard of the split and checks sizes, counts and header checksums against the manifest.
@@ -72,8 +93,8 @@ class PackedSplit {
   ~PackedSplit();
   PackedSplit(PackedSplit&&) noexcept;
   std::int64_t size() const;
-  /// Sample `i`; with verify_on_read its checksum is computed first, and Error names shard, record and id if it
-  /// differs.
+  /// Sample `i` of those that are not left out; with verify_on_read its checksum is computed first, and Error names
+  /// shard, record and id if it differs.
   Record get(std::int64_t i) const;
   /// Token count of sample `i` in a stream, without touching the record.
   std::int64_t length(std::int64_t i, int token_stream) const;

@@ -59,7 +59,8 @@ class StageStore {
   std::filesystem::path root_;
 };
 
-/// SHA-256 of an external file, remembered in `<root>/digests.json` by (path, size, mtime, inode).
+/// SHA-256 of an external file, remembered in `<root>/digests.json` by (path, size, mtime, inode). The memo has a
+/// checksum of its own; one that does not fit it is not used, with a warning.
 class DigestMemo {
  public:
   explicit DigestMemo(const std::filesystem::path& root);
