@@ -56,7 +56,7 @@ TEST_F(SweepRuns, ShareWhatTheyHaveInCommonAndBuildOnlyWhatIsMissing) {
   const auto third = sweep("run");
   EXPECT_TRUE(contains(third.out, "0 stages built, 7 were there"));
 
-  const auto report = run({MMKD_TOOL, "report", "logs/sweep"}, job_.options());
+  const auto report = run({MMKD_TOOL, "report", "sweep.yaml"}, job_.options());
   EXPECT_EQ(report.exit_code, 0) << report.all();
   EXPECT_TRUE(contains(report.out, "| rkd |"));
 }
