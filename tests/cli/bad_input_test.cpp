@@ -173,7 +173,7 @@ TEST(Data, ADamagedRecordIsLeftOutNamedAndNeverMixedUpUnderQuarantine) {
   const auto manifest = nlohmann::json::parse(all_files(folder).at("manifest.json"));
   const auto shard = manifest.at("shards").at("train").at(1);
   const fs::path file = folder / shard.at("file").get<std::string>();
-  constexpr std::uint64_t kPicture = 32 * 32 * 3;
+  constexpr std::uint64_t kPicture = std::uint64_t{32} * 32 * 3;
   const auto second = shard.at("pictures").at(0).at(0).get<std::uint64_t>() + kPicture;
   const auto id = job.rows("train")[33].at("id").get<std::string>();  // shards of 32
 

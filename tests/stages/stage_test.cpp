@@ -274,7 +274,7 @@ TEST(DigestMemo, FlippedBytesNeverLeadToAWrongDigest) {
   const auto sound = read_file(memo_file);
   KeyedRng rng(3, RngPurpose::perturb);
   log::configure(log::Level::error, "");  // every flip is a warning
-  constexpr int kFewer = 6;  // each trial saves the memo, flushed to the disk
+  constexpr int kFewer = 6;               // each trial saves the memo, flushed to the disk
   for (std::uint64_t trial = 0; trial < test::flip_trials() / kFewer; ++trial) {
     auto bytes = sound;
     auto& byte = bytes[rng.below(bytes.size())];
