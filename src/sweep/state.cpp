@@ -196,11 +196,13 @@ std::vector<NodeStatus> sweep_status(const SweepGraph& graph, const SlurmJobs& j
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const auto& node = graph.nodes[i];
     const auto record = read_record(folder, node.id);
+    const StageStore store(artifacts_root(graph.config_of(node)));
     if (is_done(graph, node)) {
-      all[i] = {NodeState::done, "", record.state == "done" ? record.seconds : 0};
+      // Another sweep, or a run, may have built it: then its artifact says how long that took.
+      const bool built_here = record.state == "done" && record.seconds > 0;
+      all[i] = {NodeState::done, "", built_here ? record.seconds : store.open(node.inputs).seconds};
       continue;
     }
-    const StageStore store(artifacts_root(graph.config_of(node)));
     const auto owner = StageLock::owner(store.folder(node.inputs));
     const auto job = jobs.find(node.id);
     all[i] = owner ? NodeStatus{NodeState::running, summary(*owner), 0}
