@@ -82,7 +82,7 @@ struct Place {
   std::vector<std::string> words;  ///< subcommands and options
 };
 
-void add_places(const CLI::App& app, std::vector<std::string> commands, std::vector<Place>& places) {
+void add_places(const CLI::App& app, const std::vector<std::string>& commands, std::vector<Place>& places) {
   Place place{commands, {}};
   for (const auto* command : commands_of(app)) place.words.push_back(command->get_name());
   for (const auto* option : app.get_options()) {

@@ -42,7 +42,11 @@ class StageLocks : public ::testing::Test {
       const auto lock = StageLock::acquire(place(), options);
       for (;;) ::pause();
     }
-    while (!StageLock::owner(place())) std::this_thread::sleep_for(milliseconds(2));
+    const auto holds = [&] {  // its file is empty for a moment
+      const auto owner = StageLock::owner(place());
+      return owner && owner->pid == child;
+    };
+    while (!holds()) std::this_thread::sleep_for(milliseconds(2));
     return child;
   }
 
