@@ -21,7 +21,7 @@ using std::chrono::milliseconds;
 LockOptions quick() {
   LockOptions options;
   options.beat = milliseconds(20);
-  options.stale_after = milliseconds(2000);
+  options.stale_after = milliseconds(10000);
   options.poll = milliseconds(5);
   return options;
 }
@@ -126,10 +126,10 @@ TEST_F(StageLocks, OfAStoppedProcessAreTakenOverAfterItsDeadlineAndItFindsOut) {
 
 TEST_F(StageLocks, AreWaitedForAsLongAsTheirOwnerGivesSignsOfLife) {
   auto options = quick();
-  options.stale_after = milliseconds(300);
+  options.stale_after = milliseconds(1500);
   const pid_t child = holder(options);
   struct Enough {};
-  const auto until = std::chrono::steady_clock::now() + milliseconds(900);
+  const auto until = std::chrono::steady_clock::now() + milliseconds(2500);
   options.waiting = [&](const LockOwner&) {
     if (std::chrono::steady_clock::now() > until) throw Enough{};
   };
