@@ -4,6 +4,7 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
+#include "mmkd/base/json_file.h"
 #include "mmkd/config/print.h"
 #include "mmkd/config/teachers.h"
 #include "mmkd/data/pack.h"
@@ -185,11 +186,8 @@ std::vector<std::pair<std::string, const StageInputs*>> stages_of(const JobPlan&
 }
 
 bool has_results(const fs::path& log_dir, const JobPlan& plan) {
-  const auto file = log_dir / "results.json";
-  std::error_code error;
-  if (!fs::exists(file, error)) return false;
-  const auto results = Json::parse(read_file(file), nullptr, false);
-  if (!results.is_object() || !results.contains("keys") || !results["keys"].is_object()) return false;
+  const auto results = json_object_or_empty(log_dir / "results.json");
+  if (!results.contains("keys") || !results["keys"].is_object()) return false;
   const auto& keys = results["keys"];
   const auto stages = stages_of(plan);
   return std::all_of(stages.begin(), stages.end(), [&](const auto& stage) {

@@ -12,7 +12,6 @@ std::vector<std::string> task_command(const NodeTask& task, const Launch& launch
   std::vector<std::string> command{(launch.programs / "mmkd-run").string()};
   if (launch.ranks > 0) command.insert(command.end(), {"-n", std::to_string(launch.ranks)});
   if (launch.launcher != "mpirun") command.insert(command.end(), {"--launcher", launch.launcher});
-  command.insert(command.end(), launch.extra.begin(), launch.extra.end());
   command.insert(command.end(), {task.config.string(), "--set", "logging.log_dir=" + task.log_dir.string()});
   if (!task.until.empty()) command.insert(command.end(), {"--until", task.until});
   return command;

@@ -7,6 +7,7 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
+#include "mmkd/base/json_file.h"
 #include "mmkd/base/signals.h"
 #include "mmkd/report/progress.h"
 #include "mmkd/stages/lock.h"
@@ -17,11 +18,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 std::optional<ProcessIdentity> runner_of(const Sweep& sweep) {
-  const auto file = SweepFolder(sweep).runner();
-  std::error_code error;
-  if (!fs::exists(file, error)) return std::nullopt;
-  const auto json = nlohmann::json::parse(read_file(file), nullptr, false);
-  const auto process = process_from_json(json);
+  const auto process = process_from_json(json_object_or_empty(SweepFolder(sweep).runner()));
   if (process.pid <= 0 || has_ended(process)) return std::nullopt;
   return process;
 }

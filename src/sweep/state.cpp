@@ -4,6 +4,7 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
+#include "mmkd/base/json_file.h"
 #include "mmkd/config/print.h"
 #include "mmkd/stages/lock.h"
 
@@ -11,19 +12,6 @@ namespace mmkd {
 namespace {
 
 using Json = nlohmann::json;
-
-/// A JSON object of a file; empty where there is none that can be read.
-Json object_of(const fs::path& file) {
-  constexpr std::uint64_t kMost = 64 << 20;
-  std::error_code error;
-  if (!fs::exists(file, error)) return Json::object();
-  try {
-    auto json = Json::parse(read_file(file, kMost), nullptr, false);
-    return json.is_object() ? json : Json::object();
-  } catch (const Error&) {
-    return Json::object();
-  }
-}
 
 template <class Value>
 void take(const Json& json, const char* key, Value& value) {
@@ -113,7 +101,7 @@ NodeTask read_task(const SweepFolder& folder, const std::string& node) {
 }
 
 NodeRecord read_record(const SweepFolder& folder, const std::string& node) {
-  const auto json = object_of(folder.record(node));
+  const auto json = json_object_or_empty(folder.record(node));
   NodeRecord record;
   take(json, "state", record.state);
   take(json, "exit_code", record.exit_code);

@@ -16,7 +16,6 @@ struct Launch {
   std::filesystem::path programs;   ///< folder of mmkd-pack and mmkd-run
   int ranks = 0;                    ///< 0: as many as there are GPUs, or one
   std::string launcher = "mpirun";  ///< or "srun", inside a job of SLURM
-  std::vector<std::string> extra;   ///< further arguments of mmkd-run before the configuration
   std::map<std::string, std::string> environment;
 };
 
@@ -26,7 +25,6 @@ std::vector<std::string> task_command(const NodeTask& task, const Launch& launch
 class RunningTask {
  public:
   RunningTask(SweepFolder folder, NodeTask task, const Launch& launch);
-  const NodeTask& task() const { return task_; }
   /// The record once it has ended: "done", "interrupted" or "failed".
   std::optional<NodeRecord> poll();
   /// Asks it to write a checkpoint and end; asked again two seconds later, it ends at once.
