@@ -51,8 +51,16 @@ CONF
 }
 
 stop() {
+  # Each has ended when this returns: slurmctld saves its state at the end, into a folder that the caller may remove.
+  local daemon pid
   for daemon in slurmd slurmctld munged; do
-    if [ -f "$dir/run/$daemon.pid" ]; then kill "$(cat "$dir/run/$daemon.pid")" 2>/dev/null || true; fi
+    pid=$(cat "$dir/run/$daemon.pid" 2>/dev/null) || continue
+    kill "$pid" 2>/dev/null || continue
+    for _ in $(seq 100); do
+      kill -0 "$pid" 2>/dev/null || continue 2
+      sleep 0.1
+    done
+    kill -KILL "$pid" 2>/dev/null || true
   done
 }
 "$command"
