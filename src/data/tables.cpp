@@ -59,6 +59,13 @@ void on_row(int, void* state) {
   s.cells.clear();
 }
 
+/// Of the first line, its end included: "\n", "\r\n", or "\r" alone, each of which ends a row for libcsv.
+std::size_t line_length(std::string_view text) {
+  const auto end = text.find_first_of("\r\n");
+  if (end == std::string_view::npos) return text.size();
+  return text.substr(end).starts_with("\r\n") ? end + 2 : end + 1;
+}
+
 nlohmann::json parse_object(std::string_view text) {
   // The depth is bounded: the parser itself is iterative, but destroying and comparing deep values is not.
   const auto callback = [](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
@@ -84,8 +91,7 @@ std::vector<std::string> parse_csv(
   if (rest.starts_with("\xEF\xBB\xBF")) rest.remove_prefix(3);
   // Line by line, so that every row knows where it ends.
   while (!rest.empty() && state.error == nullptr) {
-    const auto end = rest.find('\n');
-    const auto piece = rest.substr(0, end == std::string_view::npos ? rest.size() : end + 1);
+    const auto piece = rest.substr(0, line_length(rest));
     ++state.line;
     if (csv_parse(&parser, piece.data(), piece.size(), on_cell, on_row, &state) != piece.size()) {
       throw Error("{}:{}: {}; quote cells that hold quotes, and double the quotes inside", name, state.line,

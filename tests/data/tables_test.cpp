@@ -39,6 +39,14 @@ TEST(Csv, AcceptsAByteOrderMarkAndCrlfAndAMissingLastLineEnd) {
   EXPECT_EQ(csv("id,text\n1,a\n2,").rows, expected);
 }
 
+TEST(Csv, CountsLinesThatEndWithACarriageReturnAlone) {
+  std::vector<std::size_t> lines;
+  parse_csv(
+      "a,b\r1,2\r\r\n3,4\n5,6\r", "t.csv", [&](const auto&, std::size_t line) { lines.push_back(line); },
+      [](const std::string& where, const std::string& what) { FAIL() << where << what; });
+  EXPECT_EQ(lines, (std::vector<std::size_t>{2, 4, 5}));
+}
+
 TEST(Csv, ReportsRaggedRowsAndGoesOn) {
   const auto table = csv("id,text\n1\n2,b\n3,c,d\n");
   ASSERT_EQ(table.rows.size(), 1U);
