@@ -23,9 +23,10 @@ add_library(mmkd::torch ALIAS mmkd_torch)
 target_include_directories(mmkd_torch SYSTEM INTERFACE ${MMKD_TORCH}/include ${MMKD_TORCH}/include/torch/csrc/api/include)
 target_compile_definitions(mmkd_torch INTERFACE USE_DISTRIBUTED)
 # Programs would be compiled with -fPIE, and could then not share the precompiled header with the libraries.
-target_compile_options(mmkd_torch INTERFACE -fPIC)
+# at::parallel_for lives in a header, and is a plain loop without OpenMP; torch brings the runtime library.
+target_compile_options(mmkd_torch INTERFACE -fPIC -fopenmp)
 target_link_libraries(mmkd_torch INTERFACE Threads::Threads
-  -Wl,--no-as-needed ${MMKD_TORCH}/lib/libtorch_cpu.so ${MMKD_TORCH}/lib/libc10.so -Wl,--as-needed)
+  -Wl,--no-as-needed ${MMKD_TORCH}/lib/libtorch_cpu.so ${MMKD_TORCH}/lib/libc10.so ${MMKD_TORCH}/lib/libgomp.so.1 -Wl,--as-needed)
 target_link_options(mmkd_torch INTERFACE -Wl,-rpath,${MMKD_TORCH}/lib -Wl,--allow-shlib-undefined)
 
 # One precompiled header for all of mmkd_learn (parsing the torch headers takes 10 s per file otherwise).

@@ -13,6 +13,7 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/comm/agree.h"
+#include "mmkd/dist/flat_tensors.h"
 #include "mmkd/dist/world.h"
 
 namespace mmkd {
@@ -62,8 +63,15 @@ void require_same_shapes(const World& world, const std::vector<at::Tensor>& para
 }
 
 /// Gradients are zeros from the start, so that the first step is none of its own: 0 + g may differ from g in the sign
-/// of a zero, and a resumed run must not differ at all.
+/// of a zero, and a resumed run must not differ at all. In one block, for the optimizer; c10d puts its own in their
+/// place.
 void define_gradients(const std::vector<at::Tensor>& parameters) {
+  const auto has_gradient = [](const at::Tensor& parameter) { return parameter.grad().defined(); };
+  if (std::none_of(parameters.begin(), parameters.end(), has_gradient)) {
+    const auto flat = FlatTensors::zeros_like(parameters);
+    for (std::size_t i = 0; i < parameters.size(); ++i) parameters[i].mutable_grad() = flat.parts[i];
+    return;
+  }
   for (const auto& parameter : parameters)
     if (!parameter.grad().defined()) parameter.mutable_grad() = at::zeros_like(parameter.detach());
 }

@@ -1,5 +1,7 @@
 #include "mmkd/nn/attention.h"
 
+#include "mmkd/nn/packed_attention.h"
+
 namespace mmkd::nn {
 
 // B batch, N tokens, D width, H heads, d = D / H
@@ -25,18 +27,34 @@ at::Tensor SelfAttention::forward(const at::Tensor& x, const at::Tensor& mask) c
   return attend(parts[0], parts[1], parts[2], mask);
 }
 
+/// Parts [first, first + count) of query, key and value: […, count · D].
+at::Tensor SelfAttention::project(const at::Tensor& x, std::int64_t first, std::int64_t count) const {
+  const auto rows = [&](const at::Tensor& of) {
+    return of.defined() ? of.narrow(0, first * width_, count * width_) : at::Tensor();
+  };
+  return at::linear(x, rows(qkv_->weight), rows(qkv_->bias));
+}
+
+bool SelfAttention::serves_packed(const at::Tensor& x) const { return packed_attention_runs(x, width_, heads_); }
+
+at::Tensor SelfAttention::forward(const at::Tensor& x, const TokenLayout& layout) const {
+  return output_->forward(packed_self_attention(qkv_->forward(x), layout, heads_));
+}
+
+at::Tensor SelfAttention::forward_first(const at::Tensor& x, const TokenLayout& layout) const {
+  const at::Tensor query = project(layout.first(x), 0, 1);  // [B, D]
+  return output_->forward(
+      packed_attention(query, TokenLayout::uniform(layout.samples(), 1), project(x, 1, 2), layout, heads_));
+}
+
 at::Tensor SelfAttention::forward_first(const at::Tensor& x, const at::Tensor& mask) const {
   return forward_queries(x.narrow(1, 0, 1), x, mask);
 }
 
 at::Tensor SelfAttention::forward_queries(const at::Tensor& queries, const at::Tensor& x,
                                           const at::Tensor& mask) const {
-  const auto part = [&](const at::Tensor& input, std::int64_t first_row, std::int64_t rows) {
-    const at::Tensor bias = qkv_->bias.defined() ? qkv_->bias.narrow(0, first_row, rows) : at::Tensor();
-    return at::linear(input, qkv_->weight.narrow(0, first_row, rows), bias);
-  };
-  const at::Tensor query = part(queries, 0, width_);                // [B, M, D]
-  const auto key_value = part(x, width_, 2 * width_).chunk(2, -1);  // 2 x [B, N, D]
+  const at::Tensor query = project(queries, 0, 1);       // [B, M, D]
+  const auto key_value = project(x, 1, 2).chunk(2, -1);  // 2 x [B, N, D]
   return attend(query, key_value[0], key_value[1], mask);
 }
 

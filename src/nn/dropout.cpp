@@ -3,6 +3,7 @@
 #include <torch/autograd.h>
 
 #include <bit>
+#include <optional>
 #include <vector>
 
 #include "dropout_kernel.h"
@@ -71,6 +72,16 @@ at::Tensor keep_mask(const at::Tensor& keys, std::int64_t positions, const Dropo
   return bits.ge(static_cast<std::int64_t>(rate.threshold));
 }
 
+/// Where each sample's elements end in x; `offsets` [B + 1]: of the rows of packed x, undefined where each has one.
+std::vector<std::int64_t> sample_ends(const at::Tensor& x, const at::Tensor& offsets) {
+  const std::int64_t row = x.numel() / x.size(0);
+  std::vector<std::int64_t> ends;
+  const std::int64_t samples = offsets.defined() ? offsets.size(0) - 1 : x.size(0);
+  for (std::int64_t s = 0; s < samples; ++s)
+    ends.push_back(row * (offsets.defined() ? offsets.const_data_ptr<std::int64_t>()[s + 1] : s + 1));
+  return ends;
+}
+
 at::Tensor by_tensor_operations(const at::Tensor& x, const at::Tensor& keys, const DropoutRate& rate) {
   const at::Tensor keep = keep_mask(keys.to(x.device()), x.numel() / x.size(0), rate).view(x.sizes());
   const at::ScalarType wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
@@ -78,38 +89,45 @@ at::Tensor by_tensor_operations(const at::Tensor& x, const at::Tensor& keys, con
 }
 
 template <class T>
-at::Tensor by_kernel(const at::Tensor& x, const at::Tensor& keys, const DropoutRate& rate) {
+at::Tensor by_kernel(const at::Tensor& x, const at::Tensor& keys, const at::Tensor& offsets, const DropoutRate& rate) {
   const at::Tensor in = x.contiguous();
   at::Tensor out = at::empty_like(in);
   std::vector<std::uint64_t> sample_keys(static_cast<std::size_t>(keys.numel()));
   const auto* stored = keys.const_data_ptr<std::int64_t>();
   std::transform(stored, stored + keys.numel(), sample_keys.begin(),
                  [](std::int64_t k) { return std::bit_cast<std::uint64_t>(k); });
-  apply_dropout(in.const_data_ptr<T>(), out.mutable_data_ptr<T>(), sample_keys, in.numel() / in.size(0), rate);
+  const auto ends = sample_ends(in, offsets);
+  apply_dropout(in.const_data_ptr<T>(), out.mutable_data_ptr<T>(), sample_keys, ends, rate);
+  if (ends.back() < in.numel()) out.flatten().slice(0, ends.back()).zero_();  // rows behind the last token
   return out;
 }
 
-at::Tensor dropped(const at::Tensor& x, const at::Tensor& keys, double p) {
+at::Tensor dropped(const at::Tensor& x, const at::Tensor& keys, const at::Tensor& offsets, double p) {
   const DropoutRate rate(p);
   if (x.numel() == 0) return x.clone();
-  if (x.is_cpu() && x.scalar_type() == at::kFloat) return by_kernel<float>(x, keys, rate);
-  if (x.is_cpu() && x.scalar_type() == at::kBFloat16) return by_kernel<c10::BFloat16>(x, keys, rate);
+  if (x.is_cpu() && x.scalar_type() == at::kFloat) return by_kernel<float>(x, keys, offsets, rate);
+  if (x.is_cpu() && x.scalar_type() == at::kBFloat16) return by_kernel<c10::BFloat16>(x, keys, offsets, rate);
+  if (offsets.defined()) throw Error("dropout: packed tokens must be float32 or bfloat16 on the CPU");
   return by_tensor_operations(x, keys, rate);
 }
 
 /// Linear in x with a mask that only the keys decide, so its backward is the function itself.
 struct KeyedDropout : torch::autograd::Function<KeyedDropout> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& keys,
-                            double p) {
+                            const std::optional<at::Tensor>& maybe_offsets, double p) {
+    const at::Tensor offsets = maybe_offsets.value_or(at::Tensor());
     context->saved_data["keys"] = keys;
+    context->saved_data["offsets"] = maybe_offsets;
     context->saved_data["p"] = p;
-    return dropped(x, keys, p);
+    return dropped(x, keys, offsets, p);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
     const at::Tensor keys = context->saved_data["keys"].toTensor();
-    return {KeyedDropout::apply(gradients[0], keys, context->saved_data["p"].toDouble()), at::Tensor(), at::Tensor()};
+    const auto offsets = context->saved_data["offsets"].toOptional<at::Tensor>();
+    return {KeyedDropout::apply(gradients[0], keys, offsets, context->saved_data["p"].toDouble()), at::Tensor(),
+            at::Tensor(), at::Tensor()};
   }
 };
 
@@ -134,7 +152,17 @@ at::Tensor keyed_dropout(const at::Tensor& x, double p, std::uint64_t layer_id, 
   check_probability(p);
   if (!context.training || DropoutRate(p).threshold == 0) return x;
   check_keys(context, x.size(0));
-  return KeyedDropout::apply(x, philox_keys(layer_id, context), p);
+  return KeyedDropout::apply(x, philox_keys(layer_id, context), std::optional<at::Tensor>(), p);
+}
+
+at::Tensor keyed_dropout(const at::Tensor& x, const TokenLayout& layout, double p, std::uint64_t layer_id,
+                         const ForwardContext& context) {
+  check_probability(p);
+  if (!context.training || DropoutRate(p).threshold == 0) return x;
+  check_keys(context, layout.samples());
+  if (x.size(0) != layout.rows())
+    throw Error("dropout: {} rows of tokens, the layout has {}", x.size(0), layout.rows());
+  return KeyedDropout::apply(x, philox_keys(layer_id, context), std::optional(layout.offsets()), p);
 }
 
 at::Tensor keyed_dropout_mask(std::int64_t positions, double p, std::uint64_t layer_id, const ForwardContext& context,
@@ -148,6 +176,10 @@ Dropout::Dropout(double probability) : p(probability) { check_probability(probab
 
 at::Tensor Dropout::forward(const at::Tensor& x, const ForwardContext& context) const {
   return keyed_dropout(x, p, layer_id, context);
+}
+
+at::Tensor Dropout::forward(const at::Tensor& x, const TokenLayout& layout, const ForwardContext& context) const {
+  return keyed_dropout(x, layout, p, layer_id, context);
 }
 
 void assign_dropout_ids(const torch::nn::Module& root) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <vector>
 
 // The loops below have fixed trip counts and no branches, so that the compiler turns them into vector code; on x86-64
 // once for each instruction set, chosen when the program starts. All variants give the same bits.
@@ -104,22 +105,31 @@ MMKD_VECTOR_CLONES void apply_samples(const Bfloat16Bits* in, Bfloat16Bits* out,
 }
 
 template <class T>
-void apply_parallel(const T* in, T* out, std::span<const std::uint64_t> keys, std::int64_t positions,
+void apply_parallel(const T* in, T* out, std::span<const std::uint64_t> keys, std::span<const std::int64_t> ends,
                     DropoutRate rate) {
-  constexpr std::int64_t kGrain = 128;  // chunks per thread, below which a second one does not pay
-  const std::int64_t chunks = (positions + kChunk - 1) / kChunk;
-  at::parallel_for(0, static_cast<std::int64_t>(keys.size()) * chunks, kGrain,
-                   [&](std::int64_t begin, std::int64_t end) {
-                     while (begin < end) {
-                       const std::int64_t sample = begin / chunks;
-                       const std::int64_t stop = std::min(end, (sample + 1) * chunks);
-                       const std::int64_t first = (begin - sample * chunks) * kChunk;
-                       const std::int64_t last = std::min(positions, (stop - sample * chunks) * kChunk);
-                       apply_samples(in + sample * positions, out + sample * positions,
-                                     keys[static_cast<std::size_t>(sample)], first, last, rate);
-                       begin = stop;
-                     }
-                   });
+  constexpr std::int64_t kGrain = 128;   // chunks per thread, below which a second one does not pay
+  std::vector<std::int64_t> chunk_ends;  // of each sample, counted over all
+  chunk_ends.reserve(keys.size());
+  std::int64_t begin_of_sample = 0;
+  for (const std::int64_t end : ends) {
+    const std::int64_t before = chunk_ends.empty() ? 0 : chunk_ends.back();
+    chunk_ends.push_back(before + (end - begin_of_sample + kChunk - 1) / kChunk);
+    begin_of_sample = end;
+  }
+  at::parallel_for(0, chunk_ends.back(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+    auto sample =
+        static_cast<std::size_t>(std::upper_bound(chunk_ends.begin(), chunk_ends.end(), begin) - chunk_ends.begin());
+    for (; begin < end; ++sample) {
+      const std::int64_t first_chunk = sample == 0 ? 0 : chunk_ends[sample - 1];
+      const std::int64_t first_element = sample == 0 ? 0 : ends[sample - 1];
+      const std::int64_t stop = std::min(end, chunk_ends[sample]);
+      if (begin >= stop) continue;  // a sample without elements
+      const std::int64_t first = (begin - first_chunk) * kChunk;
+      const std::int64_t last = std::min(ends[sample] - first_element, (stop - first_chunk) * kChunk);
+      apply_samples(in + first_element, out + first_element, keys[sample], first, last, rate);
+      begin = stop;
+    }
+  });
 }
 
 }  // namespace
@@ -128,16 +138,15 @@ DropoutRate::DropoutRate(double p)
     : threshold(static_cast<std::uint32_t>(std::lround(p * 65536.0))),
       scale(65536.0F / static_cast<float>(65536U - threshold)) {}
 
-void apply_dropout(const float* in, float* out, std::span<const std::uint64_t> keys, std::int64_t positions,
+void apply_dropout(const float* in, float* out, std::span<const std::uint64_t> keys, std::span<const std::int64_t> ends,
                    DropoutRate rate) {
-  apply_parallel(in, out, keys, positions, rate);
+  apply_parallel(in, out, keys, ends, rate);
 }
 
 void apply_dropout(const c10::BFloat16* in, c10::BFloat16* out, std::span<const std::uint64_t> keys,
-                   std::int64_t positions, DropoutRate rate) {
+                   std::span<const std::int64_t> ends, DropoutRate rate) {
   static_assert(sizeof(c10::BFloat16) == sizeof(Bfloat16Bits));
-  apply_parallel(reinterpret_cast<const Bfloat16Bits*>(in), reinterpret_cast<Bfloat16Bits*>(out), keys, positions,
-                 rate);
+  apply_parallel(reinterpret_cast<const Bfloat16Bits*>(in), reinterpret_cast<Bfloat16Bits*>(out), keys, ends, rate);
 }
 
 }  // namespace mmkd::nn

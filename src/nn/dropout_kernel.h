@@ -13,11 +13,11 @@ struct DropoutRate {
   float scale;              ///< of the elements that are kept
 };
 
-/// out = dropout(in), both [keys.size(), positions] contiguous on the CPU; keys: one per sample. See nn/dropout.h for
-/// which random bits belong to which position.
-void apply_dropout(const float* in, float* out, std::span<const std::uint64_t> keys, std::int64_t positions,
+/// out = dropout(in), both contiguous on the CPU, of samples that lie behind one another: sample s, with key keys[s],
+/// has elements ends[s - 1] … ends[s] - 1. See nn/dropout.h for which random bits belong to which position in a sample.
+void apply_dropout(const float* in, float* out, std::span<const std::uint64_t> keys, std::span<const std::int64_t> ends,
                    DropoutRate rate);
 void apply_dropout(const c10::BFloat16* in, c10::BFloat16* out, std::span<const std::uint64_t> keys,
-                   std::int64_t positions, DropoutRate rate);
+                   std::span<const std::int64_t> ends, DropoutRate rate);
 
 }  // namespace mmkd::nn

@@ -1,6 +1,8 @@
 #include "mmkd/nn/transformer.h"
 
 #include "mmkd/base/error.h"
+#include "mmkd/nn/cpu_kernels.h"
+#include "mmkd/nn/residual_norm.h"
 
 namespace mmkd::nn {
 
@@ -21,20 +23,29 @@ at::Tensor TransformerLayer::attention_input(const at::Tensor& x) const {
   return norm_ == NormPlacement::before ? attention_norm_->forward(x) : x;
 }
 
-at::Tensor TransformerLayer::feed_forward(const at::Tensor& x, const ForwardContext& context) const {
+namespace {
+
+/// Packed tokens by `layout`, padded ones without.
+at::Tensor drop(const Dropout& dropout, const at::Tensor& x, const TokenLayout* layout, const ForwardContext& context) {
+  return layout != nullptr ? dropout.forward(x, *layout, context) : dropout.forward(x, context);
+}
+
+}  // namespace
+
+at::Tensor TransformerLayer::feed_forward(const at::Tensor& x, const TokenLayout* layout,
+                                          const ForwardContext& context) const {
   const at::Tensor hidden = activate(activation_, feed_forward_in_->forward(x));
-  return feed_forward_out_->forward(activation_dropout_->forward(hidden, context));
+  return drop(*output_dropout_, feed_forward_out_->forward(drop(*activation_dropout_, hidden, layout, context)), layout,
+              context);
 }
 
 /// What follows the attention, for the tokens of `x`, which entered the layer, and their `attended`.
 at::Tensor TransformerLayer::finish(const at::Tensor& x, const at::Tensor& attended,
                                     const ForwardContext& context) const {
   at::Tensor sum = x + attention_output_dropout_->forward(attended, context);
-  if (norm_ == NormPlacement::before) {
-    return sum + output_dropout_->forward(feed_forward(output_norm_->forward(sum), context), context);
-  }
+  if (norm_ == NormPlacement::before) return sum + feed_forward(output_norm_->forward(sum), nullptr, context);
   sum = attention_norm_->forward(sum);
-  return output_norm_->forward(sum + output_dropout_->forward(feed_forward(sum, context), context));
+  return output_norm_->forward(sum + feed_forward(sum, nullptr, context));
 }
 
 at::Tensor TransformerLayer::forward(const at::Tensor& x, const at::Tensor& mask, const ForwardContext& context) const {
@@ -44,6 +55,43 @@ at::Tensor TransformerLayer::forward(const at::Tensor& x, const at::Tensor& mask
 at::Tensor TransformerLayer::forward_first(const at::Tensor& x, const at::Tensor& mask,
                                            const ForwardContext& context) const {
   return finish(x.narrow(1, 0, 1), attention_->forward_first(attention_input(x), mask), context);
+}
+
+/// The same with sums and norms in one pass.
+TransformerLayer::Stream TransformerLayer::finish(const at::Tensor& x, const at::Tensor& attended,
+                                                  const TokenLayout& layout, const ForwardContext& context) const {
+  const at::Tensor dropped = attention_output_dropout_->forward(attended, layout, context);
+  const auto type = compute_type(x);
+  if (norm_ == NormPlacement::before) {
+    const auto middle = residual_norm(x, dropped, *output_norm_, Keep::sum, type);
+    return {middle.sum, feed_forward(middle.normed, &layout, context), {}};
+  }
+  const auto middle = residual_norm(x, dropped, *attention_norm_, Keep::normed, type);
+  const auto end = residual_norm(middle.normed_float, feed_forward(middle.normed, &layout, context), *output_norm_,
+                                 Keep::normed, type);
+  return {end.normed_float, {}, end.normed};
+}
+
+TransformerLayer::Stream TransformerLayer::forward(const Stream& in, const TokenLayout& layout,
+                                                   const ForwardContext& context) const {
+  if (norm_ == NormPlacement::before) {
+    const auto begin = residual_norm(in.x, in.pending, *attention_norm_, Keep::sum, compute_type(in.x));
+    return finish(begin.sum, attention_->forward(begin.normed, layout), layout, context);
+  }
+  return finish(in.x, attention_->forward(in.narrow.defined() ? in.narrow : in.x, layout), layout, context);
+}
+
+at::Tensor TransformerLayer::forward_first(const Stream& in, const TokenLayout& layout,
+                                           const ForwardContext& context) const {
+  at::Tensor x = in.x, input = in.narrow.defined() ? in.narrow : in.x;
+  if (norm_ == NormPlacement::before) {
+    const auto begin = residual_norm(in.x, in.pending, *attention_norm_, Keep::sum, compute_type(in.x));
+    x = begin.sum;
+    input = begin.normed;
+  }
+  const auto out = finish(layout.first(x), attention_->forward_first(input, layout),
+                          TokenLayout::uniform(layout.samples(), 1), context);
+  return out.pending.defined() ? out.x + out.pending : out.x;
 }
 
 void TransformerLayer::collect_weights(const std::string& prefix, const TransformerNames& names,
@@ -69,14 +117,35 @@ Transformer::Transformer(const TransformerSpec& spec, const std::string& where) 
 }
 
 at::Tensor Transformer::forward(at::Tensor x, const at::Tensor& mask, const ForwardContext& context) const {
+  if (!mask.defined() && serves_packed(x)) {
+    const auto layout = TokenLayout::uniform(x.size(0), x.size(1));
+    return layout.unpack(forward(layout.pack(x), layout, context));
+  }
   for (const auto& layer : layers_) x = layer->forward(x, mask, context);
   return x;
 }
 
 at::Tensor Transformer::forward_first(at::Tensor x, const at::Tensor& mask, const ForwardContext& context) const {
+  if (!mask.defined() && serves_packed(x)) {
+    const auto layout = TokenLayout::uniform(x.size(0), x.size(1));
+    return forward_first(layout.pack(x), layout, context);
+  }
   for (std::size_t i = 0; i + 1 < layers_.size(); ++i) x = layers_[i]->forward(x, mask, context);
   if (!layers_.empty()) x = layers_.back()->forward_first(x, mask, context);
   return x.select(1, 0);
+}
+
+at::Tensor Transformer::forward(const at::Tensor& x, const TokenLayout& layout, const ForwardContext& context) const {
+  TransformerLayer::Stream stream{x.to(at::kFloat), {}, {}};
+  for (const auto& layer : layers_) stream = layer->forward(stream, layout, context);
+  return stream.pending.defined() ? stream.x + stream.pending : stream.x;
+}
+
+at::Tensor Transformer::forward_first(const at::Tensor& x, const TokenLayout& layout,
+                                      const ForwardContext& context) const {
+  TransformerLayer::Stream stream{x.to(at::kFloat), {}, {}};
+  for (std::size_t i = 0; i + 1 < layers_.size(); ++i) stream = layers_[i]->forward(stream, layout, context);
+  return layers_.back()->forward_first(stream, layout, context);
 }
 
 void Transformer::collect_weights(const std::string& prefix, const TransformerNames& names, const InitScheme& scheme,

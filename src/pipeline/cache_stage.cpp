@@ -13,6 +13,7 @@
 #include "mmkd/pipeline/cached_outputs.h"
 #include "mmkd/pipeline/job.h"
 #include "mmkd/report/progress.h"
+#include "mmkd/train/loader.h"
 #include "mmkd/train/precision.h"
 
 namespace mmkd {
@@ -34,9 +35,8 @@ BatchPlan plan_of(const TeacherCacheLayout& layout, bool augmented, std::int64_t
 }
 
 /// One computed block as bytes for rank 0: keys, then values.
-std::string computed_block(const World& world, MultimodalModel& teacher, const BatchAssembler& assembler,
-                           const BatchPlan& plan, Precision precision) {
-  const Batch batch = to_device(assembler.assemble(plan), world.device());
+std::string computed_block(const World& world, MultimodalModel& teacher, Batch inputs, Precision precision) {
+  const Batch batch = to_device(std::move(inputs), world.device());
   ModelOutput output;
   {
     const AutocastGuard autocast(world.device().type(), precision);
@@ -115,14 +115,18 @@ StageArtifact cache_stage(Job& job, std::size_t number, const Finished& finished
 
   const at::NoGradGuard no_grad;
   const auto world = static_cast<std::size_t>(mpi.size());
+  std::vector<BatchPlan> plans;  // of this rank
+  for (auto i = static_cast<std::size_t>(mpi.rank()); i < missing.size(); i += world) {
+    const std::int64_t first = missing[i] * kBlockRows;
+    plans.push_back(plan_of(layout, augmented, first, std::min(kBlockRows, layout.rows - first)));
+  }
+  BatchLoader loader(assembler, std::move(plans), {.num_workers = job.config.data.num_workers});
   for (std::size_t round = 0; round < missing.size(); round += world) {
     const std::size_t mine = round + static_cast<std::size_t>(mpi.rank());
     std::string bytes;
     on_all_ranks(mpi, [&] {
-      if (mine >= missing.size()) return;
-      const std::int64_t first = missing[mine] * kBlockRows;
-      const auto plan = plan_of(layout, augmented, first, std::min(kBlockRows, layout.rows - first));
-      bytes = computed_block(job.world, *teacher, assembler, plan, job.config.training.precision);
+      if (mine < missing.size())
+        bytes = computed_block(job.world, *teacher, loader.next().value(), job.config.training.precision);
     });
     const auto blocks = mpi.gather(bytes, 0);
     on_rank_zero(mpi, [&] {

@@ -19,6 +19,7 @@
 #include "mmkd/config/names.h"
 #include "mmkd/config/print.h"
 #include "mmkd/data/pack.h"
+#include "mmkd/pipeline/cpu_memory.h"
 #include "mmkd/pipeline/device.h"
 #include "mmkd/pipeline/job.h"
 #include "mmkd/plan/model_files.h"
@@ -381,6 +382,7 @@ void run_job(const LoadedConfig& loaded, const MpiSession& mpi, const RunOptions
   at::DeviceType device = at::kCPU;
   on_all_ranks(mpi, [&] { device = choose_device(config.device); });
   divide_cores(mpi);
+  keep_tensor_memory();
   const Liveness liveness(mpi, liveness_options(config));
   if (options.dry_run) {
     if (const auto key = missing_pack(config, mpi); !key.empty()) {

@@ -15,6 +15,7 @@
 #include "mmkd/command_line/model_arguments.h"
 #include "mmkd/config/load.h"
 #include "mmkd/data/pack.h"
+#include "mmkd/pipeline/cpu_memory.h"
 #include "mmkd/pipeline/device.h"
 #include "mmkd/pipeline/evaluate_model.h"
 #include "mmkd/pipeline/predict_rows.h"
@@ -136,6 +137,7 @@ int run_command(const std::function<void(const MpiSession&)>& command, const Mpi
                  mpi.size() > 1 ? fmt::format("rank {}", mpi.rank()) : "");
   install_stop_handlers();
   divide_cores(mpi);
+  keep_tensor_memory();
   try {
     command(mpi);
     log::flush();

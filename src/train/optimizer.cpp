@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
@@ -44,44 +45,77 @@ AdamW::AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options, s
     : parameters_(std::move(parameters)), options_(options), scaled_(scaled), scale_(scale) {
   check_parameters(parameters_);
   const at::NoGradGuard no_grad;
-  for (const auto& [name, tensor] : parameters_) {
-    exp_avg_.push_back(at::zeros_like(tensor));
-    exp_avg_sq_.push_back(at::zeros_like(tensor));
+  std::vector<at::Tensor> tensors;
+  for (const auto& [name, tensor] : parameters_) tensors.push_back(tensor);
+  values_ = FlatTensors::zeros_like(tensors);
+  exp_avg_ = FlatTensors::zeros_like(tensors);
+  exp_avg_sq_ = FlatTensors::zeros_like(tensors);
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    values_.parts[i].copy_(tensors[i]);
+    tensors[i].set_data(values_.parts[i]);
   }
-  step_ = at::zeros({}, parameters_.front().tensor.options().requires_grad(false));
+  step_ = at::zeros({}, tensors.front().options().requires_grad(false));
 }
 
-std::vector<at::Tensor> AdamW::gradients() const {
-  std::vector<at::Tensor> gradients;
-  gradients.reserve(parameters_.size());
-  for (const auto& [name, tensor] : parameters_) {
-    if (!tensor.grad().defined()) throw Error("optimizer: parameter {} has no gradient; no loss depends on it", name);
-    gradients.push_back(tensor.grad());
-  }
-  return gradients;
-}
+/// Parameters whose gradients lie behind one another as their values do, as one tensor each: [elements].
+struct AdamW::Run {
+  at::Tensor values, gradients, exp_avg, exp_avg_sq;
+  bool scaled;
+};
 
-/// Parameters [begin, end).
-void AdamW::update(std::size_t begin, std::size_t end, double learning_rate, const std::vector<at::Tensor>& grads,
-                   const std::optional<at::Tensor>& divisor, const at::Tensor& skip) {
-  if (begin == end) return;
-  const auto part = [&](const std::vector<at::Tensor>& all) {
-    return std::vector<at::Tensor>(all.begin() + static_cast<std::ptrdiff_t>(begin),
-                                   all.begin() + static_cast<std::ptrdiff_t>(end));
+std::vector<AdamW::Run> AdamW::runs() const {
+  std::vector<Run> runs;
+  const auto gradient_of = [&](std::size_t i) {
+    const at::Tensor& gradient = parameters_[i].tensor.grad();
+    if (!gradient.defined())
+      throw Error("optimizer: parameter {} has no gradient; no loss depends on it", parameters_[i].name);
+    return gradient;
   };
-  std::vector<at::Tensor> values;
-  for (std::size_t i = begin; i < end; ++i) values.push_back(parameters_[i].tensor);
+  for (std::size_t begin = 0; begin < parameters_.size();) {
+    const at::Tensor first = gradient_of(begin);
+    const std::int64_t offset = values_.offsets[begin];
+    std::size_t end = begin + 1;
+    for (; end < parameters_.size() && (end < scaled_) == (begin < scaled_); ++end) {
+      const at::Tensor gradient = gradient_of(end);
+      const bool follows = first.is_contiguous() && gradient.is_contiguous() && gradient.is_alias_of(first) &&
+                           gradient.storage_offset() - first.storage_offset() == values_.offsets[end] - offset;
+      if (!follows) break;
+    }
+    const std::int64_t size = values_.offsets[end - 1] + parameters_[end - 1].tensor.numel() - offset;
+    const auto part = [&](const FlatTensors& flat) { return flat.block.narrow(0, offset, size); };
+    const at::Tensor gradients =
+        end == begin + 1 ? first.reshape({-1}) : first.as_strided({size}, {1}, first.storage_offset());
+    runs.push_back({part(values_), gradients, part(exp_avg_), part(exp_avg_sq_), begin < scaled_});
+    begin = end;
+  }
+  return runs;
+}
+
+/// The parameters that learn at the scaled rate, or the others.
+void AdamW::update(const std::vector<Run>& runs, bool scaled, double learning_rate,
+                   const std::optional<at::Tensor>& divisor, const at::Tensor& skip) {
+  std::vector<at::Tensor> values, gradients, exp_avg, exp_avg_sq;
+  for (const auto& run : runs) {
+    if (run.scaled != scaled) continue;
+    values.push_back(run.values);
+    gradients.push_back(run.gradients);
+    exp_avg.push_back(run.exp_avg);
+    exp_avg_sq.push_back(run.exp_avg_sq);
+  }
+  if (values.empty()) return;
   const std::vector<at::Tensor> steps(values.size(), step_);
-  at::_fused_adamw_(values, part(grads), part(exp_avg_), part(exp_avg_sq_), /*max_exp_avg_sqs=*/{}, steps,
-                    learning_rate, options_.betas[0], options_.betas[1], options_.weight_decay, options_.eps,
-                    /*amsgrad=*/false, /*maximize=*/false, divisor, skip);
+  at::_fused_adamw_(values, gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps, learning_rate,
+                    options_.betas[0], options_.betas[1], options_.weight_decay, options_.eps, /*amsgrad=*/false,
+                    /*maximize=*/false, divisor, skip);
 }
 
 AdamW::Step AdamW::step(double learning_rate, const at::Tensor& skip) {
   const at::NoGradGuard no_grad;
-  auto grads = gradients();
+  const auto all = runs();
+  std::vector<at::Tensor> gradients;
+  for (const auto& run : all) gradients.push_back(run.gradients);
   Step result;
-  result.norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(grads)), 2);
+  result.norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients)), 2);
   result.skipped = at::isfinite(result.norm).logical_not().to(at::kFloat);
   if (skip.defined()) result.skipped = at::maximum(result.skipped, skip.ne(0).to(at::kFloat));
   std::optional<at::Tensor> divisor;
@@ -89,16 +123,20 @@ AdamW::Step AdamW::step(double learning_rate, const at::Tensor& skip) {
   // exactly 1 where nothing is to be clipped.
   if (options_.clip_norm > 0) divisor = ((result.norm + 1e-6) / options_.clip_norm).clamp_min(1.0);
   step_.add_(1 - result.skipped);
-  update(0, scaled_, learning_rate * scale_, grads, divisor, result.skipped);
-  update(scaled_, parameters_.size(), learning_rate, grads, divisor, result.skipped);
+  update(all, true, learning_rate * scale_, divisor, result.skipped);
+  update(all, false, learning_rate, divisor, result.skipped);
   return result;
 }
 
 void AdamW::zero_grad() {
   const at::NoGradGuard no_grad;
+  const auto has_gradient = [](const NamedTensor& parameter) { return parameter.tensor.grad().defined(); };
   std::vector<at::Tensor> present;
-  for (const auto& parameter : parameters_) {
-    if (parameter.tensor.grad().defined()) present.push_back(parameter.tensor.grad());
+  if (std::all_of(parameters_.begin(), parameters_.end(), has_gradient)) {
+    for (const auto& run : runs()) present.push_back(run.gradients);
+  } else {
+    for (const auto& parameter : parameters_)
+      if (has_gradient(parameter)) present.push_back(parameter.tensor.grad());
   }
   if (!present.empty()) at::_foreach_zero_(present);
 }
@@ -106,8 +144,8 @@ void AdamW::zero_grad() {
 std::vector<NamedTensor> AdamW::state() const {
   std::vector<NamedTensor> state{{"step", step_}};
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    state.push_back({"exp_avg." + parameters_[i].name, exp_avg_[i]});
-    state.push_back({"exp_avg_sq." + parameters_[i].name, exp_avg_sq_[i]});
+    state.push_back({"exp_avg." + parameters_[i].name, exp_avg_.parts[i]});
+    state.push_back({"exp_avg_sq." + parameters_[i].name, exp_avg_sq_.parts[i]});
   }
   return state;
 }
@@ -118,8 +156,8 @@ void AdamW::load_state(const std::vector<NamedTensor>& state) {
   for (const auto& [name, tensor] : state) by_name.emplace(name, tensor);
   restore(by_name, "step", step_);
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    restore(by_name, "exp_avg." + parameters_[i].name, exp_avg_[i]);
-    restore(by_name, "exp_avg_sq." + parameters_[i].name, exp_avg_sq_[i]);
+    restore(by_name, "exp_avg." + parameters_[i].name, exp_avg_.parts[i]);
+    restore(by_name, "exp_avg_sq." + parameters_[i].name, exp_avg_sq_.parts[i]);
   }
 }
 

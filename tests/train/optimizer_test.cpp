@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "mmkd/base/error.h"
+#include "mmkd/dist/flat_tensors.h"
 
 namespace mmkd {
 namespace {
@@ -154,6 +155,27 @@ TEST(AdamW, ContinuesBitForBitFromASavedState) {
   restored.load_state(shuffled);
   resumed.run(restored, 3, 7);
   expect_equal(resumed.values(), uninterrupted.values());
+}
+
+TEST(AdamW, GradientsInOneBlockGiveWhatSeparateOnesGive) {
+  // Vectors end elsewhere, so the last bits may differ.
+  Problem together, apart;
+  AdamW one(together.parameters, {.clip_norm = 1.0}), many(apart.parameters, {.clip_norm = 1.0});
+  std::vector<at::Tensor> tensors;
+  for (const auto& parameter : together.parameters) tensors.push_back(parameter.tensor);
+  const auto flat = FlatTensors::zeros_like(tensors);
+  for (std::uint64_t step = 0; step < 5; ++step) {
+    apart.set_gradients(step);
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      flat.parts[i].copy_(apart.parameters[i].tensor.grad());
+      tensors[i].mutable_grad() = flat.parts[i];
+    }
+    EXPECT_NEAR(one.step(1e-2).norm.item<float>(), many.step(1e-2).norm.item<float>(), 1e-5);
+  }
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    EXPECT_TRUE(at::allclose(tensors[i], apart.parameters[i].tensor, 1e-6, 1e-7)) << i;
+  one.zero_grad();
+  EXPECT_EQ(flat.block.abs().sum().item<float>(), 0);
 }
 
 TEST(AdamW, NamesItsStateAfterTheParameters) {

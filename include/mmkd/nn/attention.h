@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "mmkd/nn/layers.h"
+#include "mmkd/nn/token_layout.h"
 
 namespace mmkd::nn {
 
@@ -32,12 +33,19 @@ class SelfAttention : public torch::nn::Module {
   /// Row 0 of forward(): [B, 1, D]. Only the first token asks; all are attended to.
   at::Tensor forward_first(const at::Tensor& x, const at::Tensor& mask) const;
 
+  /// Whether packed tokens like `x` can be served (packed_attention.h).
+  bool serves_packed(const at::Tensor& x) const;
+  /// forward() and forward_first() of packed tokens: x [T, D] -> [T, D], [B, D].
+  at::Tensor forward(const at::Tensor& x, const TokenLayout& layout) const;
+  at::Tensor forward_first(const at::Tensor& x, const TokenLayout& layout) const;
+
   void collect_weights(const std::string& prefix, const AttentionNames& names, const InitScheme& scheme,
                        std::vector<WeightEntry>& entries) const;
 
  private:
   at::Tensor attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                     const at::Tensor& mask) const;
+  at::Tensor project(const at::Tensor& x, std::int64_t first, std::int64_t count) const;
 
   std::int64_t width_, heads_;
   std::shared_ptr<Linear> qkv_, output_;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "mmkd/nn/context.h"
+#include "mmkd/nn/token_layout.h"
 
 // Dropout whose masks are a pure function of (seed, step, sample, layer, position within the sample), so that they are
 // the same on any number of ranks, for any order of the batch, any padding and on any device, and a checkpoint needs no
@@ -22,6 +23,10 @@ namespace mmkd::nn {
 /// not have B sample keys.
 at::Tensor keyed_dropout(const at::Tensor& x, double p, std::uint64_t layer_id, const ForwardContext& context);
 
+/// The same over packed tokens x [T, …], float32 or bfloat16 on the CPU: what padded tokens get.
+at::Tensor keyed_dropout(const at::Tensor& x, const TokenLayout& layout, double p, std::uint64_t layer_id,
+                         const ForwardContext& context);
+
 /// The definition above in tensor operations, for any device: true at kept positions, [B, positions] bool.
 /// keyed_dropout() takes it where there is no kernel of its own.
 at::Tensor keyed_dropout_mask(std::int64_t positions, double p, std::uint64_t layer_id, const ForwardContext& context,
@@ -32,6 +37,7 @@ class Dropout : public torch::nn::Module {
  public:
   explicit Dropout(double probability);
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) const;
+  at::Tensor forward(const at::Tensor& x, const TokenLayout& layout, const ForwardContext& context) const;
 
   double p;
   std::uint64_t layer_id = 0;

@@ -30,6 +30,8 @@ class LayerNorm : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& x) const;
   void collect_weights(const std::string& prefix, std::vector<WeightEntry>& entries) const;
 
+  double eps() const { return eps_; }
+
   at::Tensor weight, bias;  ///< [width]
 
  private:

@@ -47,13 +47,25 @@ class TransformerLayer : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& x, const at::Tensor& mask, const ForwardContext& context) const;
   /// Row 0 of forward(): [B, 1, D], for about a sixth of the work.
   at::Tensor forward_first(const at::Tensor& x, const at::Tensor& mask, const ForwardContext& context) const;
+  /// Packed tokens between two layers, float32 [T, D].
+  struct Stream {
+    at::Tensor x;
+    at::Tensor pending;  ///< norms before: what is still to be added to x, in any type; undefined: nothing
+    at::Tensor narrow;   ///< norms behind: x in the type that linear layers compute in; undefined: x itself
+  };
+  Stream forward(const Stream& in, const TokenLayout& layout, const ForwardContext& context) const;
+  /// Of the first token of each sample alone, [B, D].
+  at::Tensor forward_first(const Stream& in, const TokenLayout& layout, const ForwardContext& context) const;
+  bool serves_packed(const at::Tensor& x) const { return attention_->serves_packed(x); }
   void collect_weights(const std::string& prefix, const TransformerNames& names, const InitScheme& scheme,
                        std::vector<WeightEntry>& entries) const;
 
  private:
   at::Tensor attention_input(const at::Tensor& x) const;
+  at::Tensor feed_forward(const at::Tensor& x, const TokenLayout* layout, const ForwardContext& context) const;
   at::Tensor finish(const at::Tensor& x, const at::Tensor& attended, const ForwardContext& context) const;
-  at::Tensor feed_forward(const at::Tensor& x, const ForwardContext& context) const;
+  Stream finish(const at::Tensor& x, const at::Tensor& attended, const TokenLayout& layout,
+                const ForwardContext& context) const;
 
   NormPlacement norm_;
   Activation activation_;
@@ -72,6 +84,11 @@ class Transformer : public torch::nn::Module {
   at::Tensor forward(at::Tensor x, const at::Tensor& mask, const ForwardContext& context) const;
   /// Row 0 of forward(), [B, D]: the last layer computes nothing for the other tokens.
   at::Tensor forward_first(at::Tensor x, const at::Tensor& mask, const ForwardContext& context) const;
+  /// Both of packed tokens: x [T, D] -> [T, D], [B, D]. Only where serves_packed(x).
+  at::Tensor forward(const at::Tensor& x, const TokenLayout& layout, const ForwardContext& context) const;
+  at::Tensor forward_first(const at::Tensor& x, const TokenLayout& layout, const ForwardContext& context) const;
+  /// Whether this machine has a kernel for packed tokens like `x` (packed_attention.h).
+  bool serves_packed(const at::Tensor& x) const { return !layers_.empty() && layers_[0]->serves_packed(x); }
   /// Names are `prefix` + number of the layer + "." + the names of its weights.
   void collect_weights(const std::string& prefix, const TransformerNames& names, const InitScheme& scheme,
                        std::vector<WeightEntry>& entries) const;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "mmkd/dist/flat_tensors.h"
 #include "mmkd/train/checkpoint.h"
 
 namespace mmkd {
@@ -20,10 +21,14 @@ struct AdamWOptions {
 
 /// AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019) by torch's fused kernels, which give
 /// the same as torch.optim.AdamW(fused=True) after torch.nn.utils.clip_grad_norm_. Nothing here waits for the device.
+///
+/// Values and moments lie in one block of memory each, parameter behind parameter; where the gradients do as well
+/// (GradSync's on one rank), all are updated as one tensor, which spares small models most of the time of a step.
 class AdamW {
  public:
   /// Parameters: float32, on one device, named uniquely (names key the state in checkpoints), in the same order on
-  /// every rank. Throws Error otherwise. The first `scaled` of them learn at `scale` times the rate.
+  /// every rank. Throws Error otherwise. The first `scaled` of them learn at `scale` times the rate. The parameters
+  /// stay the same tensors, but their values move: memory that was taken from them before is theirs no longer.
   AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options, std::size_t scaled = 0, double scale = 1);
 
   struct Step {
@@ -48,15 +53,16 @@ class AdamW {
   void load_state(const std::vector<NamedTensor>& state);
 
  private:
-  std::vector<at::Tensor> gradients() const;
-  void update(std::size_t begin, std::size_t end, double learning_rate, const std::vector<at::Tensor>& grads,
-              const std::optional<at::Tensor>& divisor, const at::Tensor& skip);
+  struct Run;
+  std::vector<Run> runs() const;
+  void update(const std::vector<Run>& runs, bool scaled, double learning_rate, const std::optional<at::Tensor>& divisor,
+              const at::Tensor& skip);
 
   std::vector<NamedTensor> parameters_;
   AdamWOptions options_;
   std::size_t scaled_;
   double scale_;
-  std::vector<at::Tensor> exp_avg_, exp_avg_sq_;
+  FlatTensors values_, exp_avg_, exp_avg_sq_;
   at::Tensor step_;  // [] float32 on the device, as the kernels take it; the same for all parameters
 };
 

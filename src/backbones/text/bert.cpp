@@ -137,15 +137,40 @@ at::Tensor Bert::embed(const at::Tensor& input_ids, const nn::ForwardContext& co
   return dropout_->forward(variant_.norm == nn::NormPlacement::after ? norm_->forward(x) : x, context);
 }
 
+/// Packed tokens [T, D] as they enter the layers.
+at::Tensor Bert::embed_packed(const at::Tensor& input_ids, const nn::TokenLayout& layout,
+                              const nn::ForwardContext& context) const {
+  at::Tensor numbers = layout.positions();
+  if (variant_.counts_from_padding) numbers = numbers + (config_.pad_token_id + 1);
+  at::Tensor x = at::embedding(word_embeddings_, layout.pack(input_ids), config_.pad_token_id);
+  x = x + at::embedding(position_embeddings_, numbers);
+  if (variant_.token_types) x = x + token_type_embeddings_.select(0, 0);
+  return dropout_->forward(variant_.norm == nn::NormPlacement::after ? norm_->forward(x) : x, layout, context);
+}
+
+/// Without padding where this machine has the kernels for it and texts are padded on the right; a token that is the
+/// padding token though the mask calls it real has no position of its own in RoBERTa.
+std::optional<nn::TokenLayout> Bert::packed_layout(const at::Tensor& input_ids,
+                                                   const at::Tensor& attention_mask) const {
+  if (!input_ids.is_cpu() || !layers_->serves_packed(word_embeddings_)) return std::nullopt;
+  if (variant_.counts_from_padding && !at::equal(input_ids.ne(config_.pad_token_id), attention_mask))
+    return std::nullopt;
+  return nn::TokenLayout::of_mask(attention_mask);
+}
+
 at::Tensor Bert::forward_features(const at::Tensor& input_ids, const at::Tensor& attention_mask,
                                   const nn::ForwardContext& context) const {
   check_text_input(input_ids, attention_mask, longest_text(config_));
+  if (const auto layout = packed_layout(input_ids, attention_mask))
+    return layout->unpack(after_layers(layers_->forward(embed_packed(input_ids, *layout, context), *layout, context)));
   return after_layers(layers_->forward(embed(input_ids, context), as_attention_mask(attention_mask), context));
 }
 
 at::Tensor Bert::forward(const at::Tensor& input_ids, const at::Tensor& attention_mask,
                          const nn::ForwardContext& context) const {
   check_text_input(input_ids, attention_mask, longest_text(config_));
+  if (const auto layout = packed_layout(input_ids, attention_mask))
+    return after_layers(layers_->forward_first(embed_packed(input_ids, *layout, context), *layout, context));
   return after_layers(layers_->forward_first(embed(input_ids, context), as_attention_mask(attention_mask), context));
 }
 

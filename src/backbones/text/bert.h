@@ -1,4 +1,6 @@
 #pragma once
+#include <optional>
+
 #include "mmkd/backbones/text_backbone.h"
 #include "mmkd/nn/transformer.h"
 
@@ -41,6 +43,9 @@ class Bert final : public TextBackbone {
   at::Tensor embed(const at::Tensor& input_ids, const nn::ForwardContext& context) const;
   at::Tensor positions(const at::Tensor& input_ids) const;
   at::Tensor after_layers(const at::Tensor& x) const;
+  std::optional<nn::TokenLayout> packed_layout(const at::Tensor& input_ids, const at::Tensor& attention_mask) const;
+  at::Tensor embed_packed(const at::Tensor& input_ids, const nn::TokenLayout& layout,
+                          const nn::ForwardContext& context) const;
 
   TextConfig config_;
   BertVariant variant_;

@@ -1,0 +1,20 @@
+#pragma once
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace mmkd {
+
+/// Tensors behind one another in one block of memory, each at an address that vector instructions like. Those of equal
+/// shapes in equal order lie at equal places, whatever they hold.
+struct FlatTensors {
+  /// Zeros, with the shapes, type and device of `like`, which has one type and one device.
+  static FlatTensors zeros_like(const std::vector<at::Tensor>& like);
+
+  at::Tensor block;                   ///< [all elements, and zeros between the tensors]
+  std::vector<at::Tensor> parts;      ///< views into it
+  std::vector<std::int64_t> offsets;  ///< where each begins in the block, in elements
+};
+
+}  // namespace mmkd

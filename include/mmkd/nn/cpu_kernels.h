@@ -1,0 +1,18 @@
+#pragma once
+#include <ATen/ATen.h>
+
+#include "mmkd/kernels/element.h"
+
+namespace mmkd::nn {
+
+/// Whether the kernels of our own (mmkd/kernels) are to be used: the machine has the instructions, and MMKD_CPU_KERNELS
+/// in the environment is not `off`.
+bool cpu_kernels_run();
+
+/// float32 or bfloat16; Error for other types.
+kernels::Element element_of(const at::Tensor& x);
+
+/// The type that linear layers compute in for inputs like `x`: under autocast what that says, otherwise that of x.
+at::ScalarType compute_type(const at::Tensor& x);
+
+}  // namespace mmkd::nn

@@ -1,0 +1,63 @@
+#pragma once
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && \
+    defined(__AVX512BF16__)
+#define MMKD_AVX512 1
+
+// GCC 12's own headers start vectors from uninitialised ones on purpose.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
+
+#include <cstdint>
+
+// What the kernels share. Only plain C++ and intrinsics: these files are compiled for instructions that other machines
+// lack, and an inline function of a library that they had compiled could be taken for all of the program.
+namespace mmkd::kernels {
+namespace {
+
+constexpr std::int64_t kLanes = 16;
+
+struct Float32 {
+  using Value = float;
+  static constexpr std::int64_t kPerWord = 1;
+  static __m512 multiply_add(__m512i a, __m512i b, __m512 sum) {
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
+  }
+  static __m512 load(const Value* from) { return _mm512_loadu_ps(from); }
+  static void store(Value* to, __m512 values) { _mm512_storeu_ps(to, values); }
+};
+
+struct Bfloat16 {
+  using Value = std::uint16_t;  // its bits
+  static constexpr std::int64_t kPerWord = 2;
+  static __m512 multiply_add(__m512i a, __m512i b, __m512 sum) {
+    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+  }
+  static __m512 load(const Value* from) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+  }
+  static void store(Value* to, __m512 values) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
+  }
+};
+
+/// e^x for x <= 0, to about one unit in the last place; 0 below the range of float32.
+inline __m512 exponential(__m512 x) {
+  x = _mm512_max_ps(x, _mm512_set1_ps(-104.0F));
+  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504F)), _MM_FROUND_TO_NEAREST_INT);
+  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375F), x);  // ln 2 in two parts
+  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4F), r);
+  __m512 p = _mm512_set1_ps(1.0F / 720);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F / 120));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F / 24));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F / 6));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5F));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F));
+  return _mm512_scalef_ps(p, n);
+}
+
+}  // namespace
+}  // namespace mmkd::kernels
+#endif

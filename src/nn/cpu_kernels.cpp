@@ -1,0 +1,31 @@
+#include "mmkd/nn/cpu_kernels.h"
+
+#include <ATen/autocast_mode.h>
+
+#include <cstdlib>
+#include <string_view>
+
+#include "mmkd/base/error.h"
+
+namespace mmkd::nn {
+
+bool cpu_kernels_run() {
+  static const bool result = [] {
+    const char* wish = std::getenv("MMKD_CPU_KERNELS");
+    return (wish == nullptr || std::string_view(wish) != "off") && kernels::available();
+  }();
+  return result;
+}
+
+kernels::Element element_of(const at::Tensor& x) {
+  if (x.scalar_type() == at::kFloat) return kernels::Element::float32;
+  if (x.scalar_type() == at::kBFloat16) return kernels::Element::bfloat16;
+  throw Error("a kernel for float32 and bfloat16 was given {}", c10::toString(x.scalar_type()));
+}
+
+at::ScalarType compute_type(const at::Tensor& x) {
+  const auto device = x.device().type();
+  return at::autocast::is_autocast_enabled(device) ? at::autocast::get_autocast_dtype(device) : x.scalar_type();
+}
+
+}  // namespace mmkd::nn
