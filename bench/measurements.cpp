@@ -14,6 +14,8 @@
 #include "mmkd/comm/agree.h"
 #include "mmkd/eval/evaluate.h"
 #include "mmkd/train/loader.h"
+#include "mmkd/train/optimizer.h"
+#include "mmkd/train/precision.h"
 #include "mmkd/version.h"
 #include "mmkd/weights/save.h"
 
@@ -232,37 +234,62 @@ Json all_reduce(const World& world) {
   return {{"unit", "ms"}, {"sizes", sizes}};
 }
 
-/// The losses of the first samples in the order of the data set, without dropout and before any step: what has to agree
-/// with another implementation of the same model (bench/first_loss.py).
-Json first_loss(Setup& setup) {
-  if (setup.world().size() > 1) throw UsageError("--what first_loss runs on one rank");
+/// The student's training from a live teacher over the samples in the order of the data set, without dropout, at a
+/// constant rate: losses that have to agree with another implementation of the same job (bench/losses.py).
+Json losses(Setup& setup) {
+  constexpr std::int64_t kSteps = 20;
+  if (setup.world().size() > 1) throw UsageError("--what losses runs on one rank");
   const auto& job = setup.job();
+  const auto& config = job.config.training;
+  const std::int64_t batch_size = setup.options().batch;
   const PackedSplit split(job.packed, Split::train, true);
   const PackedSource source(split);
   AssemblerOptions options;
   options.teacher = input_of(job, setup.source(Role::teacher));
   options.student = input_of(job, setup.source(Role::student));
-  BatchPlan plan{.rows = std::vector<std::int64_t>(static_cast<std::size_t>(setup.options().batch)),
-                 .shares = {.global_count = setup.options().batch, .world = 1}};
-  std::iota(plan.rows.begin(), plan.rows.end(), 0);
-  const Batch batch = BatchAssembler(source, options).assemble(plan);
+  const BatchAssembler assembler(source, options);
 
-  const at::NoGradGuard no_grad;
   const auto teacher = teacher_in_evaluation(setup);
-  auto known = teacher->forward(batch.teacher, {});
-  const TeacherOutputs outputs{known.img_raw, known.txt_raw, known.img_proj, known.txt_proj, known.logits};
+  const Objective supervised(objective_spec(job, setup.source(Role::teacher)), 0);
   Training student(setup, Role::student);
   student.model().eval();
-  const auto value = student.objective().evaluate(student.model().forward(batch.student, {}), &outputs, batch.labels,
-                                                  batch.shares, setup.world());
-  const Objective supervised(objective_spec(job, setup.source(Role::teacher)), 0);
-  const auto teacher_value = supervised.evaluate(known, nullptr, batch.labels, batch.shares, setup.world());
-  Json losses{{"teacher", teacher_value.terms[0].item<double>()}};
-  for (std::size_t i = 0; i < student.objective().term_names().size(); ++i) {
-    losses[i == 0 ? "student" : student.objective().term_names()[i]] =
-        value.terms[static_cast<std::int64_t>(i)].item<double>();
+  std::vector<NamedTensor> parameters;
+  for (const torch::nn::Module* module : {static_cast<const torch::nn::Module*>(&student.model()),
+                                          static_cast<const torch::nn::Module*>(&student.objective())}) {
+    for (const auto& item : module->named_parameters())
+      parameters.push_back({fmt::format("{}.{}", parameters.size(), item.key()), item.value()});
   }
-  return {{"unit", "loss"}, {"losses", losses}};
+  AdamW optimizer(parameters, {.betas = config.betas, .eps = config.eps, .weight_decay = config.weight_decay});
+  Json first;
+  std::vector<double> totals;
+  for (std::int64_t step = 0; step < kSteps; ++step) {
+    BatchPlan plan{.rows = std::vector<std::int64_t>(static_cast<std::size_t>(batch_size)),
+                   .shares = {.global_count = batch_size, .world = 1}};
+    std::iota(plan.rows.begin(), plan.rows.end(), step * batch_size);
+    const Batch batch = assembler.assemble(plan);
+    TeacherOutputs outputs;
+    ModelOutput said;
+    {
+      const AutocastGuard autocast(at::kCPU, config.precision);
+      said = student.model().forward(batch.student, {});
+      const at::NoGradGuard no_grad;
+      auto known = teacher->forward(batch.teacher, {});
+      if (step == 0) {
+        const auto value = supervised.evaluate(known, nullptr, batch.labels, batch.shares, setup.world());
+        first["teacher"] = value.terms[0].item<double>();
+      }
+      outputs = {known.img_raw, known.txt_raw, known.img_proj, known.txt_proj, std::move(known.logits)};
+    }
+    optimizer.zero_grad();
+    const auto value = student.objective().evaluate(said, &outputs, batch.labels, batch.shares, setup.world());
+    value.total_for_backward.backward();
+    optimizer.step(config.student_lr);
+    totals.push_back(value.terms[0].item<double>());
+    const auto names = student.objective().term_names();
+    for (std::size_t i = 0; step == 0 && i < names.size(); ++i)
+      first[i == 0 ? "student" : names[i]] = value.terms[static_cast<std::int64_t>(i)].item<double>();
+  }
+  return {{"unit", "loss"}, {"first", first}, {"steps", totals}};
 }
 
 }  // namespace
@@ -270,7 +297,7 @@ Json first_loss(Setup& setup) {
 const std::vector<std::string>& measurements() {
   static const std::vector<std::string> names{"teacher", "student_online", "student_cached", "cache_build",
                                               "eval",    "loader",         "synth",          "synth_teacher",
-                                              "startup", "allreduce",      "first_loss"};
+                                              "startup", "allreduce",      "losses"};
   return names;
 }
 
@@ -289,7 +316,7 @@ Json measure(const Options& options, const LoadedConfig& loaded, const MpiSessio
   if (what == "cache_build") return cache_build(setup, options.scale == "medium" ? 4 : 1);
   if (what == "eval") return evaluation(setup);
   if (what == "loader") return loading(setup);
-  if (what == "first_loss") return first_loss(setup);
+  if (what == "losses") return losses(setup);
   if (what == "startup") return startup(setup);
   throw UsageError("--what {}: unknown", what);
 }

@@ -37,9 +37,8 @@ def data_folder():
 
 
 def peers_folder():
-    if not os.environ.get("MMKD_PEERS_DIR"):
-        raise SystemExit("MMKD_PEERS_DIR is not set: it names the folder of the Python peers (bench.py, common.py)")
-    return os.path.abspath(os.environ["MMKD_PEERS_DIR"])
+    """The Python peers (bench.py, common.py); they keep weights/ and cache/ there."""
+    return os.path.abspath(os.environ.get("MMKD_PEERS_DIR") or os.path.join(ROOT, "bench/peers"))
 
 
 def make_peer_weights(scale, seed):

@@ -8,6 +8,7 @@
 #include "mmkd/base/error.h"
 #include "mmkd/base/log.h"
 #include "mmkd/comm/agree.h"
+#include "mmkd/pipeline/cpu_memory.h"
 #include "mmkd/version.h"
 
 namespace {
@@ -31,6 +32,7 @@ bench::Json heading(const bench::Options& options, const MpiSession& mpi) {
 }
 
 int run(bench::Options options, const MpiSession& mpi) {
+  keep_tensor_memory();
   log::configure(log::Level::warn, "");
   try {
     LoadedConfig loaded;

@@ -34,14 +34,17 @@ def interval(ratios, confidence=0.95):
 
 
 def pairs(a):
-    common = ["--what", a.what, "--scale", a.scale, "--dtype", a.dtype, "--batch", str(a.batch),
-              "--ranks", str(a.ranks),
-              "--threads", str(a.threads), "--min-seconds", str(a.min_seconds), "--repeat", "1"]
-    ours = [sys.executable, os.path.join(ROOT, "bench/mmkd.py"), *common, *(["--pin"] if a.pin else [])]
+    def command(script, dtype, ranks, *more):
+        return [sys.executable, script, "--what", a.what, "--scale", a.scale, "--dtype", dtype, "--batch", str(a.batch),
+                "--ranks", str(ranks), "--threads", str(a.threads), "--min-seconds", str(a.min_seconds), "--repeat", "1",
+                *more]
+
+    ours = command(os.path.join(ROOT, "bench/mmkd.py"), a.dtype, a.ranks, *(["--pin"] if a.pin else []))
+    theirs = command(os.path.join(peers_folder(), "bench.py"), a.peer_dtype or a.dtype, a.peer_ranks or a.ranks,
+                     "--peer", a.peer)
     # seed_style has no teacher cache: its distillation computes the teacher in each step.
-    what = "student_online" if a.peer == "seed_style" and a.what == "student_cached" else a.what
-    theirs = [sys.executable, os.path.join(peers_folder(), "bench.py"), "--peer", a.peer, *common]
-    theirs[theirs.index(a.what)] = what
+    if a.peer == "seed_style" and a.what == "student_cached":
+        theirs[theirs.index(a.what)] = "student_online"
     env = {"VOCAB": VOCABULARY, **os.environ, "MEDPIX_DIR": data_folder()}
     for i in range(a.pairs):
         order = [("mmkd", ours), (a.peer, theirs)]
@@ -59,7 +62,8 @@ def figure(line):
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("--what", required=True)
+    p.add_argument("--table", action="store_true", help="all rows of docs/performance.md")
+    p.add_argument("--what")
     p.add_argument("--scale", choices=["small", "medium"], default="small")
     p.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
     p.add_argument("--batch", type=int, default=16)
@@ -68,11 +72,53 @@ def main():
     p.add_argument("--pairs", type=int, default=5)
     p.add_argument("--min-seconds", type=float, default=4.0)
     p.add_argument("--peer", choices=["tuned", "seed_style"], default="tuned")
+    p.add_argument("--peer-dtype", choices=["fp32", "bf16"], help="where the peer's best variant is another")
+    p.add_argument("--peer-ranks", type=int)
     p.add_argument("--pin", action="store_true", help="OMP_PROC_BIND=true for mmkd too")
     p.add_argument("--out", default=os.path.join(work_folder(), "side_by_side.jsonl"), help="lines are appended")
     a = p.parse_args()
-    make_peer_weights(a.scale, 0)
     os.makedirs(os.path.dirname(os.path.abspath(a.out)), exist_ok=True)
+    if not a.table:
+        if not a.what:
+            p.error("--what or --table is needed")
+        print(json.dumps(compare(a)))
+        return
+    print("| scale | what | batch | mmkd | tuned | ratio [interval] | other CPU, at most |\n|---|---|---:|---:|---:|---:|---:|",
+          flush=True)
+    for scale, what, batch, dtype, peer_dtype in TABLE:
+        row = argparse.Namespace(**{**vars(a), "scale": scale, "what": what, "batch": batch, "dtype": dtype,
+                                    "peer_dtype": peer_dtype, "peer": "tuned"})
+        done = compare(row)
+        others = "not recorded" if done["other_cpu"] is None else f"{100 * done['other_cpu']:.0f} %"
+        print(f"| {scale} | {what}, {done['unit']} | {batch} | {done['mmkd']:.4g} ({dtype}) | {done['tuned']:.4g} ({peer_dtype}) "
+              f"| {done['times_as_fast']:.2f} [{done['interval'][0]:.2f}, {done['interval'][1]:.2f}] | {others} |",
+              flush=True)
+
+
+# Scale, measurement, batch, our type, and the type in which the peer is fastest there.
+TABLE = [
+    ("medium", "student_cached", 16, "bf16", "bf16"),
+    ("medium", "student_cached", 64, "bf16", "bf16"),
+    ("medium", "teacher", 16, "bf16", "bf16"),
+    ("medium", "student_cached", 16, "fp32", "fp32"),
+    ("medium", "teacher", 16, "fp32", "fp32"),
+    ("medium", "cache_build", 16, "bf16", "bf16"),
+    ("medium", "eval", 16, "bf16", "bf16"),
+    ("small", "student_cached", 16, "fp32", "fp32"),
+    ("small", "student_cached", 16, "bf16", "fp32"),
+    ("small", "teacher", 16, "fp32", "fp32"),
+    ("small", "teacher", 16, "bf16", "fp32"),
+    ("small", "cache_build", 16, "bf16", "bf16"),
+    ("small", "eval", 16, "bf16", "bf16"),
+    ("small", "loader", 16, "fp32", "fp32"),
+    ("small", "startup", 16, "fp32", "fp32"),
+    ("small", "e2e", 16, "fp32", "fp32"),
+]
+
+
+def compare(a):
+    """All pairs of one measurement; the lines go to a.out, the summary is returned."""
+    make_peer_weights(a.scale, 0)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     ratios, ours, theirs, others = [], [], [], []
     with open(a.out, "a", encoding="utf-8") as out:
@@ -81,17 +127,17 @@ def main():
                 out.write(json.dumps({"time": stamp, "pair": number, "program": name, **line}) + "\n")
             out.flush()
             mine, peer = figure(pair["mmkd"]), figure(pair[a.peer])
-            lower_is_better = pair["mmkd"]["unit"] in ("s", "ms")
-            ratios.append(peer / mine if lower_is_better else mine / peer)
+            unit = pair["mmkd"]["unit"]
+            ratios.append(peer / mine if unit in ("s", "ms") else mine / peer)
             ours.append(mine)
             theirs.append(peer)
             others += [line["other_cpu"] for line in pair.values() if "other_cpu" in line]
-            unit = pair["mmkd"]["unit"]
             print(f"pair {number}: mmkd {mine:.4g}, {a.peer} {peer:.4g} {unit}, ratio {ratios[-1]:.3f}",
                   file=sys.stderr)
         low, high, coverage = interval(ratios)
         summary = {"time": stamp, "summary": True, "peer": a.peer, "scale": a.scale, "what": a.what, "ranks": a.ranks,
-                   "dtype": a.dtype, "batch": a.batch, "threads": a.threads, "pairs": a.pairs, "unit": unit,
+                   "dtype": a.dtype, "peer_dtype": a.peer_dtype or a.dtype, "peer_ranks": a.peer_ranks or a.ranks,
+                   "batch": a.batch, "threads": a.threads, "pairs": a.pairs, "unit": unit,
                    "mmkd": round(statistics.median(ours), 3), a.peer: round(statistics.median(theirs), 3),
                    "times_as_fast": round(statistics.median(ratios), 3), "interval": [round(low, 3), round(high, 3)],
                    "coverage": round(coverage, 3), "other_cpu": max(others, default=None)}
@@ -100,7 +146,7 @@ def main():
         if a.pin:
             summary["pin"] = "yes"
         out.write(json.dumps(summary) + "\n")
-    print(json.dumps(summary))
+    return summary
 
 
 if __name__ == "__main__":
