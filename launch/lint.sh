@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 git ls-files '*.cpp' '*.h' | grep -v unicode_tables | xargs clang-format --dry-run --Werror
 echo "clang-format: clean" >&2
-mapfile -t units < <(git ls-files 'src/base/*.cpp' 'src/config/*.cpp' 'src/stages/*.cpp' 'src/text/*.cpp' 'src/image/*.cpp' \
+mapfile -t units < <(git ls-files 'src/base/*.cpp' 'src/kernels/*.cpp' 'src/config/*.cpp' 'src/stages/*.cpp' 'src/text/*.cpp' 'src/image/*.cpp' \
   'src/formats/*.cpp' 'src/data/*.cpp' 'src/metrics/*.cpp' 'src/comm/*.cpp' 'src/report/*.cpp' 'src/plan/*.cpp' 'src/sweep/*.cpp' 'src/command_line/*.cpp' 'preprocess/*.cpp' | grep -v unicode_tables)
 cache=build/tidy
 mkdir -p "$cache"

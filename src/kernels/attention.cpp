@@ -337,7 +337,8 @@ std::int64_t attention_scratch_bytes(const HeadShape& shape) {
   const auto word = static_cast<std::int64_t>(sizeof(Word));
   const std::int64_t packed = 5 * longest * shape.width + longest * shape.width + 2 * longest;
   const std::int64_t block = 5 * kBlockRows * longest + kBlockRows * shape.width;
-  return (packed + block) * word + 16 * 64;  // 64: each part is rounded up
+  constexpr std::int64_t kRounding = 16 * std::int64_t{64};  // each part begins at a multiple of 64
+  return (packed + block) * word + kRounding;
 }
 
 void attention_forward(Element element, const HeadShape& shape, const HeadInput& input, Rows output, float* log_sums,
