@@ -42,9 +42,9 @@ struct Bfloat16 {
   }
 };
 
-/// e^x for x <= 0, to about one unit in the last place; 0 below the range of float32.
+/// e^x for x <= 0, to about one unit in the last place; 0 below the range of float32; NaN of NaN.
 inline __m512 exponential(__m512 x) {
-  x = _mm512_max_ps(x, _mm512_set1_ps(-104.0F));
+  x = _mm512_max_ps(_mm512_set1_ps(-104.0F), x);  // in this order: the second operand is the result if one is NaN
   const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504F)), _MM_FROUND_TO_NEAREST_INT);
   __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375F), x);  // ln 2 in two parts
   r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4F), r);

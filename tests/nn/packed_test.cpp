@@ -144,6 +144,25 @@ TEST_P(PackedAttention, RowsBehindTheTokensReachNothing) {
   EXPECT_TRUE(at::isfinite(qkv.grad()).all().item<bool>());
 }
 
+TEST_P(PackedAttention, WhatIsNotANumberSpreadsWithinItsSampleOnly) {
+  constexpr std::int64_t kWidth = 32;
+  const auto layout = *TokenLayout::of_mask(mask_of({20, 50}, 50));
+  for (std::int64_t part = 0; part < 3; ++part) {  // query, key, value of one token
+    at::Tensor qkv = at::randn({layout.rows(), 3 * kWidth}).to(GetParam());
+    qkv[3][part * kWidth + 5] = std::nan("");
+    qkv.requires_grad_(true);
+    const at::Tensor output = packed_self_attention(qkv, layout, 2);
+    const auto has_nan = [](const at::Tensor& x, std::int64_t first, std::int64_t count) {
+      return at::isnan(x.detach().narrow(0, first, count)).any().item<bool>();
+    };
+    EXPECT_TRUE(has_nan(output, 0, 20)) << part;
+    EXPECT_FALSE(has_nan(output, 20, 50)) << part;
+    output.sum().backward();
+    EXPECT_TRUE(has_nan(qkv.grad(), 0, 20)) << part;
+    EXPECT_FALSE(has_nan(qkv.grad(), 20, 50)) << part;
+  }
+}
+
 /// The layer norm of residual + branch by torch, float64.
 class ResidualNorm : public testing::TestWithParam<at::ScalarType> {
  protected:
