@@ -63,7 +63,7 @@ struct Problem {
   }
 };
 
-/// Head `head`, from row `row` on, of a tensor with rows in memory; `block` counts columns of D.
+/// The rows of x from `row` on, from column `column` on.
 template <class Result>
 Result rows_of(const at::Tensor& x, std::int64_t row, std::int64_t column) {
   const auto offset = (row * x.stride(0) + column) * static_cast<std::int64_t>(x.element_size());
@@ -173,7 +173,7 @@ bool is_supported(at::ScalarType type, std::int64_t width, std::int64_t heads) {
   return cpu_kernels_run();
 }
 
-/// Rows contiguous in memory, and so far apart that a pair of bfloat16 never straddles two.
+/// Each row contiguous in memory.
 at::Tensor with_plain_rows(const at::Tensor& x) { return x.stride(1) == 1 ? x : x.contiguous(); }
 
 }  // namespace
