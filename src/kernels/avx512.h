@@ -3,9 +3,10 @@
     defined(__AVX512BF16__)
 #define MMKD_AVX512 1
 
-// GCC 12's own headers start vectors from uninitialised ones on purpose.
+#if !defined(__clang__)  // GCC 12's own headers start vectors from uninitialised ones on purpose
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 
 #include <cstdint>
