@@ -71,7 +71,7 @@ struct ResidualNorm : torch::autograd::Function<ResidualNorm> {
     context->saved_data["keep_sum"] = keep_sum;
     context->saved_data["branch_type"] = branch.defined() ? static_cast<std::int64_t>(branch.scalar_type()) : -1;
     const bool returns_sum = keep_sum && branch.defined();
-    // An output must not be saved as a plain tensor, nor a plain one as an output: save_for_backward tells them apart.
+    // The sum may be an output or an input: save_for_backward tells them apart.
     context->save_for_backward({sum, mean, rstd, weight, bias});
     if (returns_sum) return {normed, sum};
     if (wants_float) return {normed, normed_float};
@@ -107,17 +107,24 @@ struct ResidualNorm : torch::autograd::Function<ResidualNorm> {
   }
 };
 
-constexpr std::int64_t kGeluGrain = 16384;  // elements
+/// body(offset in bytes, elements) over parts of x, in parallel.
+template <class Body>
+void for_elements(const at::Tensor& x, Body body) {
+  constexpr std::int64_t kGrain = 16384;  // elements
+  const auto size = static_cast<std::int64_t>(x.element_size());
+  at::parallel_for(0, x.numel(), kGrain,
+                   [&](std::int64_t begin, std::int64_t end) { body(begin * size, end - begin); });
+}
+
+const char* bytes_of(const at::Tensor& x) { return static_cast<const char*>(x.const_data_ptr()); }
+char* writable_bytes_of(const at::Tensor& x) { return static_cast<char*>(x.data_ptr()); }
 
 struct FastGelu : torch::autograd::Function<FastGelu> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input) {
     const at::Tensor x = input.contiguous();
     const at::Tensor out = at::empty_like(x);
-    const auto element = element_of(x);
-    const auto size = static_cast<std::int64_t>(x.element_size());
-    at::parallel_for(0, x.numel(), kGeluGrain, [&](std::int64_t begin, std::int64_t end) {
-      kernels::gelu_forward(element, static_cast<const char*>(x.const_data_ptr()) + begin * size,
-                            static_cast<char*>(out.data_ptr()) + begin * size, end - begin);
+    for_elements(x, [&](std::int64_t offset, std::int64_t count) {
+      kernels::gelu_forward(element_of(x), bytes_of(x) + offset, writable_bytes_of(out) + offset, count);
     });
     context->save_for_backward({x});
     return out;
@@ -127,12 +134,9 @@ struct FastGelu : torch::autograd::Function<FastGelu> {
     const at::Tensor x = context->get_saved_variables()[0];
     const at::Tensor up = gradients[0].to(x.scalar_type()).contiguous();
     const at::Tensor out = at::empty_like(x);
-    const auto element = element_of(x);
-    const auto size = static_cast<std::int64_t>(x.element_size());
-    at::parallel_for(0, x.numel(), kGeluGrain, [&](std::int64_t begin, std::int64_t end) {
-      kernels::gelu_backward(element, static_cast<const char*>(x.const_data_ptr()) + begin * size,
-                             static_cast<const char*>(up.const_data_ptr()) + begin * size,
-                             static_cast<char*>(out.data_ptr()) + begin * size, end - begin);
+    for_elements(x, [&](std::int64_t offset, std::int64_t count) {
+      kernels::gelu_backward(element_of(x), bytes_of(x) + offset, bytes_of(up) + offset,
+                             writable_bytes_of(out) + offset, count);
     });
     return {out};
   }
