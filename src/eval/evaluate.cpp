@@ -7,6 +7,7 @@
 #include "mmkd/base/error.h"
 #include "mmkd/base/signals.h"
 #include "mmkd/comm/agree.h"
+#include "mmkd/nn/linear.h"
 #include "mmkd/train/loader.h"
 #include "mmkd/train/precision.h"
 
@@ -154,6 +155,7 @@ Predictions from_rows(const std::vector<double>& values, std::size_t samples, co
 Predictions predict(const World& world, std::span<MultimodalModel* const> models, const SampleSource& source,
                     const InputSpec& input, const EvaluationOptions& options) {
   const at::NoGradGuard no_grad;
+  const nn::ConstantWeights constant;
   for (auto* model : models) model->eval();
   const Part mine = run_blocks(world, models, source, input, options);
   const auto& mpi = world.mpi();

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "mmkd/nn/linear.h"
 #include "mmkd/train/precision.h"
 
 namespace mmkd {
@@ -104,6 +105,7 @@ Latency measure_latency(MultimodalModel& model, const InputSpec& input, std::int
   using Clock = std::chrono::steady_clock;
   constexpr std::int64_t kWarmUp = 3, kRuns = 20;
   const at::NoGradGuard no_grad;
+  const nn::ConstantWeights constant;
   model.eval();
   const auto sample = one_sample(input, tokens, device);
   std::vector<double> times;

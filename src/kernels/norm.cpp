@@ -25,7 +25,7 @@ struct Normal {
 Normal normal(__m512 x) {
   const __m512 one = _mm512_set1_ps(1.0F);
   const __m512 z = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(0.70710678F));
-  const __m512 bell = exponential(_mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.5F)));
+  const __m512 bell = exponential<true>(_mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.5F)));
   const __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911F), one));
   __m512 p = _mm512_set1_ps(1.061405429F);
   p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-1.453152027F));
@@ -163,8 +163,24 @@ void gelu_backward(Element element, const void* x, const void* out_gradient, voi
                                 static_cast<std::uint16_t*>(gradient), count);
 }
 
+void column_sums(const std::uint16_t* x, std::int64_t stride, std::int64_t rows, std::int64_t columns, float* sums) {
+  constexpr std::int64_t kVectors = 8;  // of sums that stay in registers
+  for (std::int64_t first = 0; first < columns; first += kVectors * kLanes) {
+    const std::int64_t left = (columns - first) / kLanes, vectors = left < kVectors ? left : kVectors;
+    __m512 totals[kVectors];
+    for (auto& total : totals) total = _mm512_setzero_ps();
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const std::uint16_t* from = x + row * stride + first;
+      for (std::int64_t v = 0; v < vectors; ++v)
+        totals[v] = _mm512_add_ps(totals[v], Bfloat16::load(from + v * kLanes));
+    }
+    for (std::int64_t v = 0; v < vectors; ++v) _mm512_storeu_ps(sums + first + v * kLanes, totals[v]);
+  }
+}
+
 #else
 
+void column_sums(const std::uint16_t*, std::int64_t, std::int64_t, std::int64_t, float*) {}
 void residual_norm_forward(const NormParameters&, std::int64_t, const float*, ConstMatrix, float*, Matrix, Matrix,
                            float*, float*) {}
 void residual_norm_backward(const NormParameters&, std::int64_t, const NormStatistics&, const NormGradients&, float*,

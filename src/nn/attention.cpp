@@ -1,5 +1,6 @@
 #include "mmkd/nn/attention.h"
 
+#include "mmkd/nn/linear.h"
 #include "mmkd/nn/packed_attention.h"
 
 namespace mmkd::nn {
@@ -32,7 +33,7 @@ at::Tensor SelfAttention::project(const at::Tensor& x, std::int64_t first, std::
   const auto rows = [&](const at::Tensor& of) {
     return of.defined() ? of.narrow(0, first * width_, count * width_) : at::Tensor();
   };
-  return at::linear(x, rows(qkv_->weight), rows(qkv_->bias));
+  return linear(x, rows(qkv_->weight), rows(qkv_->bias));
 }
 
 bool SelfAttention::serves_packed(const at::Tensor& x) const { return packed_attention_runs(x, width_, heads_); }

@@ -2,20 +2,11 @@
 
 #include <ATen/autocast_mode.h>
 
-#include <cstdlib>
-#include <string_view>
-
 #include "mmkd/base/error.h"
 
 namespace mmkd::nn {
 
-bool cpu_kernels_run() {
-  static const bool result = [] {
-    const char* wish = std::getenv("MMKD_CPU_KERNELS");
-    return (wish == nullptr || std::string_view(wish) != "off") && kernels::available();
-  }();
-  return result;
-}
+bool cpu_kernels_run() { return kernels::available(); }
 
 kernels::Element element_of(const at::Tensor& x) {
   if (x.scalar_type() == at::kFloat) return kernels::Element::float32;

@@ -2,6 +2,7 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/nn/cpu_kernels.h"
+#include "mmkd/nn/linear.h"
 #include "mmkd/nn/residual_norm.h"
 
 namespace mmkd::nn {
@@ -34,7 +35,9 @@ at::Tensor drop(const Dropout& dropout, const at::Tensor& x, const TokenLayout* 
 
 at::Tensor TransformerLayer::feed_forward(const at::Tensor& x, const TokenLayout* layout,
                                           const ForwardContext& context) const {
-  const at::Tensor hidden = activate(activation_, feed_forward_in_->forward(x));
+  const auto& in = *feed_forward_in_;
+  const at::Tensor hidden =
+      activation_ == Activation::gelu_erf ? linear_gelu(x, in.weight, in.bias) : activate(activation_, in.forward(x));
   return drop(*output_dropout_, feed_forward_out_->forward(drop(*activation_dropout_, hidden, layout, context)), layout,
               context);
 }

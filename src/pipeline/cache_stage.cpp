@@ -10,6 +10,7 @@
 #include "mmkd/comm/activity.h"
 #include "mmkd/comm/agree.h"
 #include "mmkd/data/teacher_cache.h"
+#include "mmkd/nn/linear.h"
 #include "mmkd/pipeline/cached_outputs.h"
 #include "mmkd/pipeline/job.h"
 #include "mmkd/report/progress.h"
@@ -114,6 +115,7 @@ StageArtifact cache_stage(Job& job, std::size_t number, const Finished& finished
     progress.emplace(stderr, is_terminal(stderr), "cache", static_cast<std::int64_t>(missing.size()), mpi.size());
 
   const at::NoGradGuard no_grad;
+  const nn::ConstantWeights constant;
   const auto world = static_cast<std::size_t>(mpi.size());
   std::vector<BatchPlan> plans;  // of this rank
   for (auto i = static_cast<std::size_t>(mpi.rank()); i < missing.size(); i += world) {

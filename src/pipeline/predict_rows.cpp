@@ -9,6 +9,7 @@
 #include "mmkd/base/files.h"
 #include "mmkd/base/hash.h"
 #include "mmkd/base/signals.h"
+#include "mmkd/nn/linear.h"
 #include "mmkd/pipeline/trained_file.h"
 #include "mmkd/report/progress.h"
 #include "mmkd/train/precision.h"
@@ -171,6 +172,7 @@ PredictSummary predict_rows(const OpenedModel& model, at::Device device, const P
         ++total;
         if (!options.skip_bad_rows) throw Error("{}: {}", where, what);
       });
+  const nn::ConstantWeights constant;
   const Predictor predictor(model, device, options);
   AtomicFile output(options.output);
   Progress progress(stderr, is_terminal(stderr), "predict", total);

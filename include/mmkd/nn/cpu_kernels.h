@@ -5,8 +5,7 @@
 
 namespace mmkd::nn {
 
-/// Whether the kernels of our own (mmkd/kernels) are to be used: the machine has the instructions, and MMKD_CPU_KERNELS
-/// in the environment is not `off`.
+/// Whether the kernels of our own (mmkd/kernels) are to be used.
 bool cpu_kernels_run();
 
 /// float32 or bfloat16; Error for other types.

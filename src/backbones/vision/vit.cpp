@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include "mmkd/base/error.h"
+#include "mmkd/nn/linear.h"
 
 namespace mmkd {
 namespace {
@@ -69,7 +70,7 @@ at::Tensor Vit::embed_patches(const at::Tensor& pixels, std::int64_t rows, std::
   const at::Tensor patches = covered.reshape({pixels.size(0), 3, rows, p, columns, p})
                                  .permute({0, 2, 4, 1, 3, 5})  // [B, R, C, 3, p, p]
                                  .reshape({pixels.size(0), rows * columns, 3 * p * p});
-  return at::linear(patches, patch_weight_.flatten(1), patch_bias_);
+  return nn::linear(patches, patch_weight_.flatten(1), patch_bias_);
 }
 
 /// Position embeddings for R x C patches, [1, N, D]. The special tokens keep theirs.
