@@ -119,12 +119,18 @@ struct GradSync::Impl {
   std::unique_ptr<c10d::Reducer> reducer;  // null with one rank
 };
 
-GradSync::GradSync(const World& world, std::vector<at::Tensor> parameters) : impl_(std::make_unique<Impl>()) {
+GradSync::GradSync(const World& world, std::vector<at::Tensor> parameters,
+                   const std::vector<at::Tensor>& averaged_elsewhere)
+    : impl_(std::make_unique<Impl>()) {
   require_usable(parameters);
   define_gradients(parameters);
   if (world.size() == 1) return;
   require_same_shapes(world, parameters);
   broadcast_from_rank_zero(world, parameters);
+  std::erase_if(parameters, [&](const at::Tensor& parameter) {
+    return std::any_of(averaged_elsewhere.begin(), averaged_elsewhere.end(),
+                       [&](const at::Tensor& other) { return other.is_same(parameter); });
+  });
   impl_->reducer = make_reducer(world, std::move(parameters));
 }
 

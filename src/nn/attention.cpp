@@ -33,7 +33,7 @@ at::Tensor SelfAttention::project(const at::Tensor& x, std::int64_t first, std::
   const auto rows = [&](const at::Tensor& of) {
     return of.defined() ? of.narrow(0, first * width_, count * width_) : at::Tensor();
   };
-  return linear(x, rows(qkv_->weight), rows(qkv_->bias));
+  return nn::linear(x, rows(qkv_->weight), rows(qkv_->bias));
 }
 
 bool SelfAttention::serves_packed(const at::Tensor& x) const { return packed_attention_runs(x, width_, heads_); }

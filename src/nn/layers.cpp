@@ -9,7 +9,7 @@ Linear::Linear(std::int64_t inputs, std::int64_t outputs, bool with_bias) {
   if (with_bias) bias = register_parameter("bias", at::empty({outputs}, at::kFloat));
 }
 
-at::Tensor Linear::forward(const at::Tensor& x) const { return linear(x, weight, bias); }
+at::Tensor Linear::forward(const at::Tensor& x) const { return nn::linear(x, weight, bias); }
 
 void Linear::collect_weights(const std::string& prefix, const InitScheme& scheme,
                              std::vector<WeightEntry>& entries) const {

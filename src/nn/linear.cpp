@@ -10,6 +10,7 @@
 #include "mmkd/kernels/norm.h"
 #include "mmkd/nn/activation.h"
 #include "mmkd/nn/cpu_kernels.h"
+#include "mmkd/nn/direct_gradients.h"
 
 namespace mmkd::nn {
 namespace {
@@ -66,7 +67,8 @@ bool pays_for_one_product(std::int64_t rows) {
 at::Tensor column_sums(const at::Tensor& x) {
   constexpr std::int64_t kMultiple = 16, kBlock = 128;
   const std::int64_t rows = x.size(0), columns = x.size(1);
-  if (columns % kMultiple != 0) return x.sum(0, /*keepdim=*/false, at::kFloat);
+  if (x.scalar_type() != at::kBFloat16 || columns % kMultiple != 0 || !cpu_kernels_run())
+    return x.sum(0, /*keepdim=*/false, at::kFloat);
   const at::Tensor sums = at::empty({columns}, x.options().dtype(at::kFloat));
   const auto* data = static_cast<const std::uint16_t*>(x.const_data_ptr());
   auto* to = sums.mutable_data_ptr<float>();
@@ -77,35 +79,57 @@ at::Tensor column_sums(const at::Tensor& x) {
   return sums;
 }
 
-/// bfloat16 products of x [M, K] with a float32 weight [N, K] and bias [N].
-struct BfloatLinear : torch::autograd::Function<BfloatLinear> {
+/// The gradient of a weight [N, K] from x [M, K] and `gradient` [M, N], of one type, undefined where it has been
+/// written.
+at::Tensor gradient_of_weight(const at::Tensor& weight, const at::Tensor& gradient, const at::Tensor& x) {
+  const auto direct = direct_gradient(weight);
+  if (x.scalar_type() == at::kFloat) {
+    if (!direct) return at::mm(gradient.t(), x);
+    at::Tensor target = direct->tensor;
+    if (direct->is_fresh) {
+      at::mm_out(target, gradient.t(), x);
+    } else {
+      target.addmm_(gradient.t(), x);
+    }
+    return {};
+  }
+  // A product is faster with the longer side first.
+  const at::Tensor product =
+      weight.size(0) >= weight.size(1) ? at::mm(gradient.t(), x) : at::mm(x.t(), gradient).t().contiguous();
+  if (!direct) return product.to(at::kFloat);
+  if (direct->is_fresh) {
+    direct->tensor.copy_(product);
+  } else {
+    direct->tensor.add_(product);
+  }
+  return {};
+}
+
+/// x [M, K], a float32 weight [N, K] and bias [N]; computed in `type`, float32 or bfloat16.
+struct LinearOfRows : torch::autograd::Function<LinearOfRows> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x_in, const at::Tensor& weight,
-                            const std::optional<at::Tensor>& bias) {
-    const at::Tensor x = x_in.to(at::kBFloat16), narrow = weight.to(at::kBFloat16);
-    const at::Tensor narrow_bias = bias ? bias->to(at::kBFloat16) : at::Tensor();
-    context->save_for_backward({x, narrow});
+                            const std::optional<at::Tensor>& bias, at::ScalarType type) {
+    const at::Tensor x = x_in.to(type), narrow = weight.to(type);
+    const at::Tensor narrow_bias = bias ? bias->to(type) : at::Tensor();
+    context->save_for_backward({x, narrow, weight});
     context->saved_data["has_bias"] = bias.has_value();
     context->saved_data["x_type"] = static_cast<std::int64_t>(x_in.scalar_type());
-    if (!pays_for_one_product(x.size(0))) return at::linear(x, narrow, narrow_bias);
+    if (type == at::kFloat || !pays_for_one_product(x.size(0))) return at::linear(x, narrow, narrow_bias);
     return OneDnn::get().linear(x, OneDnn::get().prepare(narrow.contiguous(), x.size(0)), narrow_bias, "none");
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
     const auto saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &weight = saved[1];
-    const at::Tensor gradient = gradients[0].to(at::kBFloat16).contiguous();
+    const at::Tensor &x = saved[0], &narrow = saved[1], &weight = saved[2];
+    const at::Tensor gradient = gradients[0].to(x.scalar_type()).contiguous();
     const auto wants = [&](std::size_t input) { return context->needs_input_grad(input); };
     at::Tensor of_x, of_weight, of_bias;
     if (wants(0))
-      of_x = at::mm(gradient, weight).to(static_cast<at::ScalarType>(context->saved_data["x_type"].toInt()));
-    // A product is faster with the longer side first.
-    if (wants(1)) {
-      of_weight = (weight.size(0) >= weight.size(1) ? at::mm(gradient.t(), x) : at::mm(x.t(), gradient).t())
-                      .to(at::kFloat, /*non_blocking=*/false, /*copy=*/false, at::MemoryFormat::Contiguous);
-    }
+      of_x = at::mm(gradient, narrow).to(static_cast<at::ScalarType>(context->saved_data["x_type"].toInt()));
+    if (wants(1)) of_weight = gradient_of_weight(weight, gradient, x);
     if (context->saved_data["has_bias"].toBool() && wants(2)) of_bias = column_sums(gradient);
-    return {of_x, of_weight, of_bias};
+    return {of_x, of_weight, of_bias, at::Tensor()};
   }
 };
 
@@ -158,11 +182,15 @@ at::Tensor without_autocast(Body body) {
 }  // namespace
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  if (!runs_in_bfloat16(x)) return at::linear(x, weight, bias);
+  const auto type = compute_type(x);
+  const bool narrow = runs_in_bfloat16(x);
+  if (!narrow && (!x.is_cpu() || type != at::kFloat)) return at::linear(x, weight, bias);
   return without_autocast([&] {
-    if (uses_constant_weights()) return linear_of_constant(x, weight, bias, "none");
+    if (narrow && uses_constant_weights()) return linear_of_constant(x, weight, bias, "none");
+    // Counters of operations and profilers know at::linear.
+    if (!at::GradMode::is_enabled() && !narrow) return at::linear(x, weight, bias);
     const at::Tensor rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});
-    const at::Tensor y = BfloatLinear::apply(rows, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+    const at::Tensor y = LinearOfRows::apply(rows, weight, bias.defined() ? std::optional(bias) : std::nullopt, type);
     if (x.dim() == 2) return y;
     auto shape = x.sizes().vec();
     shape.back() = y.size(1);

@@ -128,17 +128,12 @@ AdamW::Step AdamW::step(double learning_rate, const at::Tensor& skip) {
   return result;
 }
 
-void AdamW::zero_grad() {
+void AdamW::zero_grad(const std::function<bool(const at::Tensor& parameter)>& is_done) {
   const at::NoGradGuard no_grad;
-  const auto has_gradient = [](const NamedTensor& parameter) { return parameter.tensor.grad().defined(); };
-  std::vector<at::Tensor> present;
-  if (std::all_of(parameters_.begin(), parameters_.end(), has_gradient)) {
-    for (const auto& run : runs()) present.push_back(run.gradients);
-  } else {
-    for (const auto& parameter : parameters_)
-      if (has_gradient(parameter)) present.push_back(parameter.tensor.grad());
-  }
-  if (!present.empty()) at::_foreach_zero_(present);
+  std::vector<at::Tensor> gradients;
+  for (const auto& [name, parameter] : parameters_)
+    if (parameter.grad().defined() && !(is_done && is_done(parameter))) gradients.push_back(parameter.grad());
+  if (!gradients.empty()) at::_foreach_zero_(gradients);
 }
 
 std::vector<NamedTensor> AdamW::state() const {

@@ -12,6 +12,7 @@
 #include "mmkd/train/loader.h"
 #include "mmkd/train/precision.h"
 #include "model_state.h"
+#include "row_gradients.h"
 
 namespace mmkd {
 namespace {
@@ -35,6 +36,18 @@ std::vector<NamedTensor> parameters_of(const TrainerParts& parts) {
   for (const auto& more : {trained(parts.model, "model."), trained(parts.objective, "objective.")})
     parameters.insert(parameters.end(), more.begin(), more.end());
   return parameters;
+}
+
+/// What is trained of which batches use single rows. Elsewhere than on the CPU it is like other parameters.
+std::vector<at::Tensor> tables_of(const TrainerParts& parts) {
+  std::vector<at::Tensor> tables;
+  for (const auto* model :
+       {static_cast<const MultimodalModel*>(parts.joint_teacher), static_cast<const MultimodalModel*>(&parts.model)}) {
+    if (model == nullptr || model->text() == nullptr) continue;
+    const at::Tensor& table = model->text()->word_embeddings();
+    if (table.is_cpu() && table.requires_grad()) tables.push_back(table);
+  }
+  return tables;
 }
 
 /// The world as batch norms see it.
@@ -137,12 +150,16 @@ TrainOutcome Trainer::run() {
   began_ = std::chrono::steady_clock::now();
   collectives_before_ = activity().state().collective_seconds;
   // After resume(): the broadcast of the initial parameters inside is then a check, not a change.
-  sync_.emplace(parts_.world, values(parameters_of(parts_)));
+  const auto parameters = values(parameters_of(parts_));
+  // Its hooks run before those that reduce gradients over ranks.
+  direct_.emplace(parameters, tables_of(parts_));
+  sync_.emplace(parts_.world, parameters, tables_of(parts_));
   while (epoch_ < spec_.epochs) {
     train_epoch();
     finish_epoch();
   }
   sync_.reset();
+  direct_.reset();
   if (writer_) writer_->finish();
   return outcome_;
 }
@@ -181,7 +198,8 @@ std::vector<at::Tensor> Trainer::buffers() const {
 }
 
 void Trainer::train_step(Batch batch) {
-  optimizer_.zero_grad();
+  direct_->begin_step();
+  optimizer_.zero_grad([&](const at::Tensor& parameter) { return direct_->serves(parameter); });
   const at::Tensor sums_before = loss_sums_.clone();
   const auto changing = buffers();
   std::vector<at::Tensor> buffers_before;
@@ -196,6 +214,8 @@ void Trainer::train_step(Batch batch) {
   } else {
     one_pass(batch, part);
   }
+  direct_->end_step();
+  average_rows(parts_.world, *direct_, tables_of(parts_));
   last_lr_ = learning_rate(schedule(), step_);
   const bool watches_spikes = spec_.spike_factor > 0;
   const double loss = watches_spikes ? global_loss(batch) : 0;

@@ -26,6 +26,8 @@ class TextBackbone : public torch::nn::Module {
   virtual at::Tensor forward(const at::Tensor& input_ids, const at::Tensor& attention_mask,
                              const nn::ForwardContext& context) const = 0;
   virtual std::int64_t width() const = 0;
+  /// The parameter [vocabulary, …] of which a batch uses the rows of its tokens, and nothing else.
+  virtual const at::Tensor& word_embeddings() const = 0;
   /// Appends every parameter under `prefix` + its name in a Hugging Face checkpoint of the bare tower.
   virtual void collect_weights(const std::string& prefix, std::vector<nn::WeightEntry>& entries) const = 0;
   std::vector<nn::WeightEntry> named_weights() const;

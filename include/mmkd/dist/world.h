@@ -78,7 +78,9 @@ class GradSync {
   /// Collective: checks that all ranks have parameters of the same shapes, then broadcasts them from rank 0; undefined
   /// gradients become zeros. Buffers are left alone. Parameters: those that require gradients, without duplicates, in
   /// the same order on every rank; Error, on every rank, otherwise.
-  GradSync(const World& world, std::vector<at::Tensor> parameters);
+  /// Gradients of `averaged_elsewhere` are made zeros like others, and left alone afterwards.
+  GradSync(const World& world, std::vector<at::Tensor> parameters,
+           const std::vector<at::Tensor>& averaged_elsewhere = {});
   ~GradSync();
   GradSync(GradSync&&) noexcept;
   /// Collective. Before the first forward pass of a step.

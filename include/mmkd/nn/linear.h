@@ -3,8 +3,9 @@
 
 #include <memory>
 
-// Linear layers as functions. On the CPU in bfloat16 they are operators of our own: weights are brought into oneDNN's
-// own form where that pays, and gradients of weights and biases arrive in float32. Elsewhere these are at::linear.
+// Linear layers as functions. On the CPU they are operators of our own: gradients of weights are written where they
+// belong (direct_gradients.h), and for bfloat16 weights are brought into oneDNN's own form where that pays. Elsewhere
+// these are at::linear.
 namespace mmkd::nn {
 
 /// x Wᵀ + b over the last dimension: x […, in], weight [out, in] float32, bias [out] float32 or undefined -> […, out].

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -42,7 +43,8 @@ class AdamW {
   Step step(double learning_rate, const at::Tensor& skip = {});
 
   /// Gradients to 0 in place: the buckets of a gradient synchroniser and captured graphs keep their addresses.
-  void zero_grad();
+  /// Those of parameters of which `is_done` says so are left alone.
+  void zero_grad(const std::function<bool(const at::Tensor& parameter)>& is_done = {});
 
   /// State as it is now, sharing its memory: `step` ([] float32) and for each parameter `exp_avg.<name>` and
   /// `exp_avg_sq.<name>`.

@@ -15,6 +15,7 @@
 #include "mmkd/distill/objective.h"
 #include "mmkd/models/multimodal_model.h"
 #include "mmkd/nn/context.h"
+#include "mmkd/nn/direct_gradients.h"
 #include "mmkd/report/scores.h"
 #include "mmkd/train/batch.h"
 #include "mmkd/train/checkpoint.h"
@@ -140,6 +141,7 @@ class Trainer {
   TrainerHooks hooks_;
   Sampler sampler_;
   AdamW optimizer_;
+  std::optional<nn::DirectGradients> direct_;
   std::optional<GradSync> sync_;
 
   std::int64_t epoch_ = 0;  // from 0

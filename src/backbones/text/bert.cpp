@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include "mmkd/base/error.h"
+#include "mmkd/nn/embedding.h"
 
 namespace mmkd {
 namespace {
@@ -122,7 +123,7 @@ at::Tensor Bert::positions(const at::Tensor& input_ids) const {
   if (!variant_.counts_from_padding) return position_embeddings_.narrow(0, 0, input_ids.size(1));
   const at::Tensor real = input_ids.ne(config_.pad_token_id).to(at::kLong);  // [B, S]
   const at::Tensor numbers = real.cumsum(1) * real + config_.pad_token_id;
-  return at::embedding(position_embeddings_, numbers, config_.pad_token_id);
+  return nn::embedding(position_embeddings_, numbers, config_.pad_token_id);
 }
 
 at::Tensor Bert::after_layers(const at::Tensor& x) const {
@@ -130,7 +131,7 @@ at::Tensor Bert::after_layers(const at::Tensor& x) const {
 }
 
 at::Tensor Bert::embed(const at::Tensor& input_ids, const nn::ForwardContext& context) const {
-  at::Tensor x = at::embedding(word_embeddings_, input_ids, config_.pad_token_id);  // [B, S, D]
+  at::Tensor x = nn::embedding(word_embeddings_, input_ids, config_.pad_token_id);  // [B, S, D]
   at::Tensor added = positions(input_ids);
   if (variant_.token_types) added = added + token_type_embeddings_.select(0, 0);
   x = x + added;
@@ -142,8 +143,8 @@ at::Tensor Bert::embed_packed(const at::Tensor& input_ids, const nn::TokenLayout
                               const nn::ForwardContext& context) const {
   at::Tensor numbers = layout.positions();
   if (variant_.counts_from_padding) numbers = numbers + (config_.pad_token_id + 1);
-  at::Tensor x = at::embedding(word_embeddings_, layout.pack(input_ids), config_.pad_token_id);
-  x = x + at::embedding(position_embeddings_, numbers);
+  at::Tensor x = nn::embedding(word_embeddings_, layout.pack(input_ids), config_.pad_token_id);
+  x = x + nn::embedding(position_embeddings_, numbers);
   if (variant_.token_types) x = x + token_type_embeddings_.select(0, 0);
   return dropout_->forward(variant_.norm == nn::NormPlacement::after ? norm_->forward(x) : x, layout, context);
 }

@@ -37,6 +37,7 @@ class Bert final : public TextBackbone {
   at::Tensor forward(const at::Tensor& input_ids, const at::Tensor& attention_mask,
                      const nn::ForwardContext& context) const override;
   std::int64_t width() const override { return config_.hidden_size; }
+  const at::Tensor& word_embeddings() const override { return word_embeddings_; }
   void collect_weights(const std::string& prefix, std::vector<nn::WeightEntry>& entries) const override;
 
  private:

@@ -4,6 +4,7 @@
 
 #include "bert.h"
 #include "mmkd/base/error.h"
+#include "mmkd/nn/embedding.h"
 
 namespace mmkd {
 namespace {
@@ -180,7 +181,7 @@ MobileBert::MobileBert(const TextConfig& config) : config_(config) {
 }
 
 at::Tensor MobileBert::embed(const at::Tensor& input_ids, const nn::ForwardContext& context) const {
-  at::Tensor x = at::embedding(word_embeddings_, input_ids, config_.pad_token_id);  // [B, S, words]
+  at::Tensor x = nn::embedding(word_embeddings_, input_ids, config_.pad_token_id);  // [B, S, words]
   if (config_.mobilebert.trigram_input) {
     const std::int64_t last = x.size(1) - 1;
     const at::Tensor next = at::constant_pad_nd(x.narrow(1, 1, last), {0, 0, 0, 1}, 0);
