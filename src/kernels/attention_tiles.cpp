@@ -9,7 +9,7 @@ namespace mmkd::kernels {
 #if defined(MMKD_AVX512) && (defined(__AMX_BF16__) || defined(__AMXBF16__))
 namespace {
 
-constexpr int kTileRows = 16;
+constexpr std::int64_t kTileRows = 16;
 constexpr std::int64_t kTileWords = 16;  // of a row
 
 struct Tiles : Bfloat16 {
@@ -29,7 +29,7 @@ class TileSetting {
     } config;
     for (int tile = 0; tile < 8; ++tile) {
       config.row_bytes[tile] = 4 * kTileWords;
-      config.rows[tile] = kTileRows;
+      config.rows[tile] = static_cast<std::uint8_t>(kTileRows);
     }
     _tile_loadconfig(&config);
   }

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -29,7 +30,10 @@ bool has_vectors() {
 /// Linux lets a process use the tiles' registers only after it has asked, once for all its threads.
 bool has_tiles() {
 #if defined(__x86_64__) && defined(__linux__)
-  if (!__builtin_cpu_supports("amx-tile") || !__builtin_cpu_supports("amx-bf16")) return false;
+  // Not by __builtin_cpu_supports: old versions of clang do not know these names.
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned kFeatures = 7, kBfloat16 = 1U << 22, kTiles = 1U << 24;  // in EDX
+  if (__get_cpuid_count(kFeatures, 0, &a, &b, &c, &d) == 0 || (d & kBfloat16) == 0 || (d & kTiles) == 0) return false;
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 #else
