@@ -89,7 +89,10 @@ class Program:
             self.process = Process(self.command + (["--stdin"] if self.resident else []))
 
     def wait_until_ready(self, deadline):
+        """A resident peer is built; now its first steps, which compile. They need memory, so one peer at a time."""
         if self.resident:
+            self.process.line(deadline)
+            self.process.ask()
             self.process.line(deadline)
 
     def measure(self, deadline):
@@ -197,7 +200,7 @@ class Speed:
         self.rows(what, rounds)
 
     def start(self, programs, what, deadline):
-        """All peers at once: compiling takes minutes, most of it on the CPU. Rounds begin when all are ready."""
+        """Peers build their models at the same time and warm up one after the other, before the rounds."""
         for program in programs:
             if program.resident:
                 program.start()

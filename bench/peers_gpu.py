@@ -5,7 +5,8 @@ Sizes, model, losses and optimizer are those of bench/peers/common.py, and of be
 kernel, autocast, scaled_dot_product_attention, teacher outputs given; --mode compile: the model through torch.compile.
 As in mmkd, attention probabilities are not dropped. Batches lie in page-locked memory as bytes; every step copies one to
 the device and normalises it there.
---stdin: measures once for each line of the standard input, a JSON line each, after one that says it is ready.
+--stdin: builds the model, warms up at the first line of the standard input and measures at every further one; a JSON
+line says that each is done.
 --what peak: the rate of large matrix products instead."""
 import argparse
 import contextlib
@@ -189,15 +190,19 @@ def main():
     if a.what == "peak":
         print(json.dumps(peak(a.device, a.size)), flush=True)
         return
-    start = time.time()
     step = Step(a)
+    if a.stdin:
+        print(json.dumps({"built": True, "parameters": step.parameters}), flush=True)
+        if not sys.stdin.readline():
+            return
+    start = time.time()
     windows = Windows(step, a.min_seconds)
     head = {"peer": a.mode, "scale": a.scale, "what": a.what, "ranks": 1, "device": a.device, "dtype": a.dtype,
             "batch": a.batch, "threads": threads, "torch": torch.__version__}
     if a.stdin:
         if step.device.type == "cuda":
             torch.cuda.empty_cache()
-        print(json.dumps({"ready": round(time.time() - start, 1), "parameters": step.parameters}), flush=True)
+        print(json.dumps({"ready": True, "warm_up_s": round(time.time() - start, 1)}), flush=True)
     for _ in sys.stdin if a.stdin else [""]:
         line = {**head, **windows.measure(a.repeat), "seq": a.seq, "parameters": step.parameters}
         print(json.dumps(line), flush=True)
