@@ -1,11 +1,25 @@
 #!/usr/bin/env bash
-# Does mmkd work on this machine's GPU? The same small generated job on the CPU and on CUDA with NCCL (a world of one),
-# in float32 and in bfloat16, and the training losses compared. Prints PASS or FAIL lines; exits 1 after a failure, 77
+# Does mmkd work on this machine's GPU, and how fast? Prints PASS, FAIL and SKIP lines; exits 1 after a failure, 77
 # without a GPU.
-#   bench/gpu_check.sh            # builds what is missing; MMKD_BIN: folder of existing programs
+#   bench/gpu_check.sh [--only parity|speed] [--out FILE]
+#   parity        the same small generated job on the CPU and on CUDA with NCCL (a world of one), in float32 and in
+#                 bfloat16, and the training losses compared
+#   speed         training throughput and model FLOP utilisation beside PyTorch, as a table and as JSON in FILE
+#                 (default gpu_speed.json)
+# Builds what is missing. MMKD_BIN: folder of existing programs; MMKD_PYTHON: a Python with torch and transformers;
+# MMKD_GPU_BUDGET: seconds for everything (480), what does not fit is skipped.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-case "${1:-}" in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+only="" out=gpu_speed.json
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --only) only=${2:?--only needs parity or speed}; shift 2 ;;
+    --out) out=${2:?--out needs a file}; shift 2 ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "gpu_check.sh: unknown argument $1 (see --help)" >&2; exit 2 ;;
+  esac
+done
+case $only in "" | parity | speed) ;; *) echo "gpu_check.sh: --only $only: expected parity or speed" >&2; exit 2 ;; esac
 
 gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)
 if [ "$gpus" -eq 0 ]; then
@@ -15,10 +29,15 @@ fi
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
 
 export MMKD_BIN=${MMKD_BIN:-$here/build/bin}
-if [ ! -x "$MMKD_BIN/mmkd-ddp" ] || [ ! -x "$MMKD_BIN/mmkd-pack" ]; then
+wanted=(mmkd-ddp mmkd-pack)
+[ "$MMKD_BIN" != "$here/build/bin" ] || wanted+=(mmkd-bench)
+missing=0
+for name in "${wanted[@]}"; do [ -x "$MMKD_BIN/$name" ] || missing=1; done
+if [ "$missing" = 1 ]; then
+  [ "$MMKD_BIN" = "$here/build/bin" ] || { echo "gpu_check.sh: $MMKD_BIN lacks mmkd-ddp or mmkd-pack" >&2; exit 1; }
   [ -d "$here/.venv" ] || { echo "gpu_check.sh: run launch/setup.sh first" >&2; exit 1; }
   (cd "$here" && cmake --preset release >/dev/null &&
-    cmake --build --preset release --target mmkd-ddp mmkd-pack mmkd_cuda)
+    cmake --build --preset release --target "${wanted[@]}" mmkd_cuda)
 fi
 python=${MMKD_PYTHON:-$here/.venv/bin/python}
 [ -x "$python" ] || python=python3
@@ -26,16 +45,22 @@ python=${MMKD_PYTHON:-$here/.venv/bin/python}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 failures=0
+started=$SECONDS # a build does not count
+budget=${MMKD_GPU_BUDGET:-480}
+left() { echo $((budget - (SECONDS - started))); }
 pass() { echo "PASS  $1"; }
 fail() { echo "FAIL  $1"; failures=$((failures + 1)); }
 
-"$MMKD_BIN/mmkd-pack" demo-data "$folder/data" >/dev/null
-
 # train NAME RANKS DEVICE [--set …]: two epochs of teacher and student; what it left is in $folder/NAME.
 train() {
-  local name=$1 ranks=$2 device=$3
+  local name=$1 ranks=$2 device=$3 limit
   shift 3
-  if (cd "$here" && launch/run.sh -n "$ranks" config/demo.yaml --set "device=$device" --set "data.root=$folder/data" \
+  limit=$(left)
+  if [ "$limit" -lt 15 ]; then
+    echo "SKIP  $name: the budget of $budget s is spent"
+    return 1
+  fi
+  if (cd "$here" && timeout -k 10 $((limit < 150 ? limit : 150)) launch/run.sh -n "$ranks" config/demo.yaml --set "device=$device" --set "data.root=$folder/data" \
     --set "logging.log_dir=$folder/$name" --set "artifacts.root=$folder/artifacts-$name" \
     --set training.teacher_epochs=2 --set training.student_epochs=2 "$@") >"$folder/$name.out" 2>&1; then
     pass "$name: ran on $ranks rank(s), $device"
@@ -83,19 +108,45 @@ ran_on() {
   fi
 }
 
-train cpu_fp32 1 cpu || true
-if train cuda_fp32 1 cuda; then
-  ran_on cuda_fp32 cuda
-  # The same dropout masks and order of samples; sums are rounded in another order, which training amplifies.
-  compare cpu_fp32 cuda_fp32 0.01
-fi
-if train cuda_live 1 cuda --set training.teacher=live; then compare cuda_fp32 cuda_live 0.01; fi
-if train cuda_bf16 1 cuda --set training.precision=bf16; then compare cuda_fp32 cuda_bf16 0.1; fi
-if [ "$gpus" -ge 2 ]; then
-  if train cuda_two_ranks 2 cuda; then compare cuda_fp32 cuda_two_ranks 0.01; fi
-else
-  echo "SKIP  two ranks over NCCL: one GPU only"
-fi
+parity() {
+  timeout 60 "$MMKD_BIN/mmkd-pack" demo-data "$folder/data" >/dev/null
+  train cpu_fp32 1 cpu || true
+  if train cuda_fp32 1 cuda; then
+    ran_on cuda_fp32 cuda
+    # The same dropout masks and order of samples; sums are rounded in another order, which training amplifies.
+    compare cpu_fp32 cuda_fp32 0.01
+  fi
+  if train cuda_live 1 cuda --set training.teacher=live; then compare cuda_fp32 cuda_live 0.01; fi
+  if train cuda_bf16 1 cuda --set training.precision=bf16; then compare cuda_fp32 cuda_bf16 0.1; fi
+  if [ "$gpus" -ge 2 ]; then
+    if train cuda_two_ranks 2 cuda; then compare cuda_fp32 cuda_two_ranks 0.01; fi
+  else
+    echo "SKIP  two ranks over NCCL: one GPU only"
+  fi
+}
+
+# Half a minute is kept for what speed needs to end.
+speed() {
+  local limit programs=(mmkd eager compile)
+  limit=$(left)
+  if [ "$limit" -lt 90 ]; then
+    echo "SKIP  speed: $limit of $budget s are left"
+    return
+  fi
+  if ! "$python" -c 'import torch, transformers' 2>/dev/null; then
+    echo "SKIP  speed: $python has no torch or no transformers (MMKD_PYTHON)"
+    return
+  fi
+  if [ ! -x "$MMKD_BIN/mmkd-bench" ]; then
+    echo "SKIP  speed of mmkd: $MMKD_BIN has no mmkd-bench"
+    programs=(eager compile)
+  fi
+  MMKD_BENCH_WORK=$folder/bench timeout -k 10 $((limit - 10)) "$python" "$here/bench/gpu_speed.py" --out "$out" \
+    --seconds $((limit - 30)) --programs "${programs[@]}" || fail "speed: exit code $?"
+}
+
+[ "$only" = speed ] || parity
+[ "$only" = parity ] || speed
 
 echo "$failures failure(s)"
 [ "$failures" -eq 0 ]

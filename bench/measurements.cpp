@@ -13,6 +13,8 @@
 #include "mmkd/base/files.h"
 #include "mmkd/comm/agree.h"
 #include "mmkd/eval/evaluate.h"
+#include "mmkd/eval/model_size.h"
+#include "mmkd/pipeline/device.h"
 #include "mmkd/train/loader.h"
 #include "mmkd/train/optimizer.h"
 #include "mmkd/train/precision.h"
@@ -36,6 +38,8 @@ class Training {
         objective_(objective_spec(setup.job(), setup.source(role)), static_cast<std::uint64_t>(seed())) {
     on_all_ranks(setup.mpi(),
                  [&] { model_ = initial_model(setup.source(role), static_cast<std::uint64_t>(seed()), objective_); });
+    model_->to(setup.world().device());
+    objective_.to(setup.world().device());
   }
 
   /// Collective. Steps until `after_step`, which gets the samples so far, says that it is enough.
@@ -81,6 +85,19 @@ std::shared_ptr<MultimodalModel> teacher_in_evaluation(Setup& setup) {
 
 enum class Outputs { none, cached, live };
 
+/// What a step needs to compute for a sample: a training step is taken to be three forward passes (one forward, two for
+/// the gradients of inputs and weights), a live teacher is one more of its own.
+Json flops_of_step(Setup& setup, Role role, MultimodalModel& model, MultimodalModel* live, bool synthetic) {
+  const auto& job = setup.job();
+  const auto count = [&](MultimodalModel& counted, Role its_role, std::int64_t tokens) {
+    return flops_per_sample(counted, input_of(job, setup.source(its_role)), tokens);
+  };
+  const auto tokens = synthetic ? setup.options().tokens : mean_tokens(job, setup.source(role));
+  const auto forward = count(model, role, tokens);
+  const auto of_teacher = live != nullptr ? count(*live, Role::teacher, tokens) : 0;
+  return {{"flops_per_sample", forward}, {"step_flops_per_sample", 3 * forward + of_teacher}, {"flops_tokens", tokens}};
+}
+
 Json steps(Setup& setup, Role role, Outputs outputs, bool synthetic) {
   const auto& options = setup.options();
   const auto& job = setup.job();
@@ -108,11 +125,13 @@ Json steps(Setup& setup, Role role, Outputs outputs, bool synthetic) {
   std::optional<RepeatedOutputs> repeated;
   if (made_up) repeated.emplace(*made_up, data.size());
 
-  StepWindows windows(setup.mpi(), options.repeats);
-  Training(setup, role).run(source, repeated ? &*repeated : nullptr, live.get(), [&](std::int64_t samples) {
-    return windows.after_step(samples);
-  });
+  StepWindows windows(setup.world(), options.repeats);
+  Training training(setup, role);
+  const Json flops = flops_of_step(setup, role, training.model(), live.get(), synthetic);
+  training.run(source, repeated ? &*repeated : nullptr, live.get(),
+               [&](std::int64_t samples) { return windows.after_step(samples); });
   Json json = windows.json();
+  json.update(flops);
   if (synthetic) json["seq"] = options.tokens;
   return json;
 }
@@ -149,7 +168,7 @@ Json cache_build(Setup& setup, std::int64_t spread) {
       }
     });
   };
-  Json json = time_passes(mpi, setup.options().repeats, prepare, [&] {
+  Json json = time_passes(setup.world(), setup.options().repeats, prepare, [&] {
     cache_stage(job, 0, finished);
     return samples;
   });
@@ -163,7 +182,7 @@ Json evaluation(Setup& setup) {
   const PackedSplit split(job.packed, Split::dev, job.config.data.verify_on_read);
   const PackedSource source(split);
   return time_passes(
-      setup.mpi(), setup.options().repeats, [] {},
+      setup.world(), setup.options().repeats, [] {},
       [&] {
         MultimodalModel* const models[] = {&training.model()};
         const auto predictions = predict(setup.world(), models, source, input_of(job, setup.source(Role::student)),
@@ -182,7 +201,7 @@ Json loading(Setup& setup) {
   const Sampler sampler(source.size(), setup.options().batch, setup.world().size(), setup.world().rank());
   std::int64_t epoch = 0;
   return time_passes(
-      setup.mpi(), setup.options().repeats, [] {},
+      setup.world(), setup.options().repeats, [] {},
       [&] {
         BatchLoader loader(BatchAssembler(source, assembler),
                            epoch_plans(sampler, {.world = setup.world().size(),
@@ -218,12 +237,14 @@ Json all_reduce(const World& world) {
   constexpr int kWarmUp = 3;
   Json sizes = Json::object();
   for (const auto megabytes : kMegabytes) {
-    at::Tensor values = at::zeros({megabytes * 250'000}, at::kFloat);
+    at::Tensor values = at::zeros({megabytes * 250'000}, at::TensorOptions(at::kFloat).device(world.device()));
     std::vector<double> milliseconds;
     for (int i = 0; i < kWarmUp + (megabytes == 1 ? 60 : 12); ++i) {
+      wait_for(world.device());
       world.mpi().barrier();
       const auto start = Clock::now();
       world.all_reduce_sum(values);
+      wait_for(world.device());
       const double elapsed = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
       if (i >= kWarmUp) milliseconds.push_back(elapsed);
     }
@@ -238,7 +259,8 @@ Json all_reduce(const World& world) {
 /// constant rate: losses that have to agree with another implementation of the same job (bench/losses.py).
 Json losses(Setup& setup) {
   constexpr std::int64_t kSteps = 20;
-  if (setup.world().size() > 1) throw UsageError("--what losses runs on one rank");
+  if (setup.world().size() > 1 || !setup.world().device().is_cpu())
+    throw UsageError("--what losses runs on one rank, on the CPU");
   const auto& job = setup.job();
   const auto& config = job.config.training;
   const std::int64_t batch_size = setup.options().batch;
@@ -305,7 +327,7 @@ Json measure(const Options& options, const LoadedConfig& loaded, const MpiSessio
   const auto& what = options.what;
   if (what == "allreduce") {
     at::set_num_threads(1);
-    return all_reduce(*make_world(mpi, at::kCPU));
+    return all_reduce(*make_world(mpi, choose_device(loaded.config.device)));
   }
   Setup setup(options, loaded, mpi, /*pack_now=*/what != "startup");
   if (what == "teacher") return steps(setup, Role::teacher, Outputs::none, false);

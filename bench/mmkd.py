@@ -1,5 +1,6 @@
 """One named measurement of mmkd -> one JSON line, with the names and the fields of the Python peers' bench.py.
 MMKD_MEDPIX_DIR=DIR [MMKD_PEERS_DIR=DIR] python bench/mmkd.py --scale medium --what student_cached --ranks 2
+python bench/mmkd.py --scale large --what synth_teacher --device cuda --dtype bf16 --batch 128 --seq 128   # no data set
 With MMKD_PEERS_DIR training starts from the peers' weights. MMKD_BIN: the programs (default build/bin);
 MMKD_BENCH_WORK: packed data and scratch (default build/bench)."""
 import argparse
@@ -63,11 +64,10 @@ def run(command, env):
 
 def launch(arguments, ranks, pin=False):
     """One mmkd-bench; its JSON line."""
-    data_folder()
     env = dict(os.environ)
     if pin:
         env["OMP_PROC_BIND"] = "true"
-    command = [program("mmkd-bench"), "--work", work_folder(), *arguments]
+    command = [program("mmkd-bench"), "--source", ROOT, "--work", work_folder(), *arguments]
     if ranks > 1:
         as_root = ["--allow-run-as-root"] if os.getuid() == 0 else []
         command = [*MPIRUN, *as_root, "-n", str(ranks), *command]
@@ -100,7 +100,7 @@ def end_to_end(a):
                         "training.seed": seed, "training.teacher_epochs": a.epochs[0],
                         "training.student_epochs": a.epochs[1],
                         "logging.log_dir": f"{folder}/log", "artifacts.root": f"{folder}/artifacts",
-                        "device": "cpu"}
+                        "device": a.device}
             if os.environ.get("MMKD_PEERS_DIR"):
                 for role in ("teacher", "student"):
                     settings[f"{role}.weights"] = f"{peers_folder()}/weights/{a.scale}-{role}-seed{seed}.safetensors"
@@ -136,7 +136,9 @@ def f1_scores(results):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--what", required=True)
-    p.add_argument("--scale", choices=["small", "medium"], default="small")
+    p.add_argument("--scale", choices=["small", "medium", "large"], default="small",
+                   help="large: made-up data alone (synth, synth_teacher)")
+    p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     p.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
     p.add_argument("--batch", type=int, default=16, help="global, per step")
     p.add_argument("--ranks", type=int, default=1)
@@ -149,13 +151,18 @@ def main():
     p.add_argument("--epochs", type=int, nargs=2, default=[3, 5], help="e2e: of teacher and student")
     p.add_argument("--pin", action="store_true", help="OMP_PROC_BIND=true, as the tuned peer has")
     a = p.parse_args()
-    data_folder()
+    if a.scale == "large":
+        if not a.what.startswith("synth"):
+            p.error("--scale large has made-up data alone: --what synth or synth_teacher")
+        os.environ.pop("MMKD_PEERS_DIR", None)  # it has no weights of this scale
+    else:
+        data_folder()
     if a.what == "e2e":
         out = end_to_end(a)
     else:
         make_peer_weights(a.scale, a.seed)
         arguments = []
-        for name in ("scale", "dtype", "batch", "threads", "workers", "min_seconds", "seed", "seq"):
+        for name in ("scale", "device", "dtype", "batch", "threads", "workers", "min_seconds", "seed", "seq"):
             arguments += ["--" + name.replace("_", "-"), str(getattr(a, name))]
         if a.what == "startup":
             out = startup(a, arguments)

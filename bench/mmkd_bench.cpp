@@ -9,6 +9,7 @@
 #include "mmkd/base/log.h"
 #include "mmkd/comm/agree.h"
 #include "mmkd/pipeline/cpu_memory.h"
+#include "mmkd/pipeline/device.h"
 #include "mmkd/version.h"
 
 namespace {
@@ -24,25 +25,34 @@ bench::Json heading(const bench::Options& options, const MpiSession& mpi) {
   const int threads = options.what == "allreduce" ? 1
                       : options.threads > 0       ? options.threads
                                                   : std::max(1, bench::cores() / mpi.local_size());
-  return {
-      {"peer", "mmkd"},      {"scale", options.scale},     {"what", options.what},
-      {"ranks", mpi.size()}, {"dtype", options.dtype},     {"batch", options.batch},
-      {"threads", threads},  {"workers", options.workers}, {"weights", options.peers_root.empty() ? "own" : "peers"},
-      {"mmkd", kVersion}};
+  return {{"peer", "mmkd"},
+          {"scale", options.scale},
+          {"what", options.what},
+          {"ranks", mpi.size()},
+          {"device", options.device},
+          {"dtype", options.dtype},
+          {"batch", options.batch},
+          {"threads", threads},
+          {"workers", options.workers},
+          {"weights", options.peers_root.empty() ? "own" : "peers"},
+          {"mmkd", kVersion}};
 }
 
 int run(bench::Options options, const MpiSession& mpi) {
-  keep_tensor_memory();
   log::configure(log::Level::warn, "");
   try {
     LoadedConfig loaded;
     on_all_ranks(mpi, [&] {
       options.data_root = folder_from("MMKD_MEDPIX_DIR");
-      if (options.data_root.empty()) throw UsageError("MMKD_MEDPIX_DIR is not set: it names the folder of MedPix 2.0");
+      if (options.data_root.empty() && !bench::uses_demo_data(options))
+        throw UsageError("MMKD_MEDPIX_DIR is not set: it names the folder of MedPix 2.0");
       options.peers_root = folder_from("MMKD_PEERS_DIR");
+      options.source = std::filesystem::absolute(options.source);
       options.work = std::filesystem::absolute(options.work);
       loaded = bench::load_bench_config(options);
+      (void)choose_device(loaded.config.device);  // before anything of torch
     });
+    keep_tensor_memory();
     bench::Json line = heading(options, mpi);
     line.update(bench::measure(options, loaded, mpi));
     if (mpi.rank() == 0) std::printf("%s\n", line.dump().c_str());
@@ -62,11 +72,13 @@ int run(bench::Options options, const MpiSession& mpi) {
 int main(int argc, char** argv) {
   bench::Options options;
   options.work = "build/bench";
+  options.source = MMKD_SOURCE_DIR;
   CLI::App app(
       "One measurement of mmkd, as one JSON line (docs/performance.md). Several ranks: mpirun -n 2 mmkd-bench …");
   app.add_option("--what", options.what, "What is measured")->required()->check(CLI::IsMember(bench::measurements()));
-  app.add_option("--scale", options.scale)->check(CLI::IsMember({"small", "medium"}))->capture_default_str();
+  app.add_option("--scale", options.scale)->check(CLI::IsMember({"small", "medium", "large"}))->capture_default_str();
   app.add_option("--dtype", options.dtype)->check(CLI::IsMember({"fp32", "bf16"}))->capture_default_str();
+  app.add_option("--device", options.device)->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
   app.add_option("--batch", options.batch, "Global batch")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--threads", options.threads, "Of a rank; 0: cores / ranks")->check(CLI::NonNegativeNumber);
   app.add_flag("--no-verify{false}", options.verify, "Read records without their checksums");
@@ -79,6 +91,7 @@ int main(int argc, char** argv) {
   app.add_option("--seq", options.tokens, "Tokens of a text in synth")
       ->check(CLI::Range(2, 256))
       ->capture_default_str();
+  app.add_option("--source", options.source, "Checkout of mmkd, for programs that were moved")->capture_default_str();
   app.add_option("--work", options.work, "Folder of packed data and scratch")->capture_default_str();
   try {
     app.parse(argc, argv);

@@ -7,6 +7,7 @@
 #include "mmkd/base/files.h"
 #include "mmkd/comm/agree.h"
 #include "mmkd/data/pack.h"
+#include "mmkd/pipeline/device.h"
 
 namespace mmkd::bench {
 namespace {
@@ -22,9 +23,10 @@ PackedInfo packed_data(const Config& config, const MpiSession& mpi, bool pack_no
 }  // namespace
 
 LoadedConfig load_bench_config(const Options& options) {
-  const fs::path source = MMKD_SOURCE_DIR;
+  const fs::path& source = options.source;
+  const fs::path data = uses_demo_data(options) ? options.work / "demo-data" : options.data_root;
   const std::string vocabulary = (source / "config/tokenizers/bert-uncased/vocab.txt").string();
-  std::vector<std::string> overrides{"data.root=" + options.data_root.string(),
+  std::vector<std::string> overrides{"data.root=" + data.string(),
                                      fmt::format("data.batch_size={}", options.batch),
                                      fmt::format("data.num_workers={}", options.workers),
                                      fmt::format("data.verify_on_read={}", options.verify),
@@ -34,7 +36,7 @@ LoadedConfig load_bench_config(const Options& options) {
                                      fmt::format("training.seed={}", options.seed),
                                      "artifacts.root=" + (options.work / "artifacts").string(),
                                      "logging.log_dir=" + (options.work / "logs").string(),
-                                     "device=cpu"};
+                                     "device=" + options.device};
   if (!options.peers_root.empty()) {
     for (const char* role : {"teacher", "student"}) {
       const fs::path file =
@@ -51,9 +53,11 @@ LoadedConfig load_bench_config(const Options& options) {
 
 Setup::Setup(const Options& options, const LoadedConfig& loaded, const MpiSession& mpi, bool pack_now)
     : options_(options), loaded_(loaded) {
+  const auto device = choose_device(loaded_.config.device);
   if (options_.threads == 0) options_.threads = std::max(1, cores() / mpi.local_size());
   at::set_num_threads(options_.threads);
-  world_ = make_world(mpi, at::kCPU);
+  world_ = make_world(mpi, device);
+  if (uses_demo_data(options_)) on_rank_zero(mpi, [&] { write_demo_data(loaded_.config.data.root); });
   scratch_ = from_rank_zero(mpi, [&] {
     const fs::path folder = fs::absolute(options_.work) / fmt::format("run-{}", getpid());
     make_folder(folder);
@@ -77,7 +81,9 @@ Setup::Setup(const Options& options, const LoadedConfig& loaded, const MpiSessio
     job_->student = resolve_student(config, job_->packed);
   });
   const auto digests = weight_digests(job_->config, mpi);
-  on_all_ranks(mpi, [&] { job_->plan = make_plan(config, {job_->packed.input_keys}, "cpu", digests); });
+  on_all_ranks(mpi, [&] {
+    job_->plan = make_plan(config, {job_->packed.input_keys}, at::DeviceTypeName(device, true), digests);
+  });
 }
 
 Setup::~Setup() {

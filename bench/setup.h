@@ -18,7 +18,7 @@
 namespace mmkd::bench {
 
 struct Options {
-  std::string what, scale = "small", dtype = "fp32";
+  std::string what, scale = "small", dtype = "fp32", device = "cpu";
   std::int64_t batch = 16;   ///< global
   int threads = 0;           ///< of a rank; 0: the cores divided by the ranks, as mmkd-ddp does
   std::int64_t workers = 2;  ///< loader threads
@@ -26,10 +26,14 @@ struct Options {
   Repeats repeats;
   std::int64_t seed = 0;
   std::int64_t tokens = 32;          ///< real tokens of each text in synthetic data
+  std::filesystem::path source;      ///< of mmkd: bench/<scale>.yaml and the vocabulary are there
   std::filesystem::path work;        ///< packed data and scratch
-  std::filesystem::path data_root;   ///< MedPix 2.0
+  std::filesystem::path data_root;   ///< MedPix 2.0; unused where uses_demo_data()
   std::filesystem::path peers_root;  ///< whose weights/ are the initial weights; empty: mmkd's own initialisation
 };
+
+/// The large scale is for made-up pictures and texts alone: the demo data set gives it no more than tasks.
+inline bool uses_demo_data(const Options& options) { return options.scale == "large"; }
 
 /// The configuration of bench/<scale>.yaml with what the options say.
 LoadedConfig load_bench_config(const Options& options);

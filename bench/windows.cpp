@@ -1,5 +1,7 @@
 #include "bench/windows.h"
 
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -39,20 +41,27 @@ double sum_over_ranks(const MpiSession& mpi, double mine) {
   return sum;
 }
 
-Stretch::Stretch(const MpiSession& mpi) : mpi_(mpi) {
-  mpi_.barrier();
+void wait_for(at::Device device) {
+  if (!device.is_cpu()) c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+}
+
+Stretch::Stretch(const World& world) : world_(world) {
+  wait_for(world_.device());
+  world_.mpi().barrier();
   before_ = cpu_seconds();
   start_ = Clock::now();
 }
 
 Stretch::Result Stretch::end() const {
-  mpi_.barrier();
+  wait_for(world_.device());
+  const auto& mpi = world_.mpi();
+  mpi.barrier();
   const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
   const CpuSeconds after = cpu_seconds();
   // Rank 0's values for what must be the same on every rank. All ranks are taken to be on this machine.
-  const double own = sum_over_ranks(mpi_, after.own - before_.own);
-  const double machine = of_all_ranks(mpi_, after.machine - before_.machine).front();
-  const double shared_seconds = of_all_ranks(mpi_, seconds).front();
+  const double own = sum_over_ranks(mpi, after.own - before_.own);
+  const double machine = of_all_ranks(mpi, after.machine - before_.machine).front();
+  const double shared_seconds = of_all_ranks(mpi, seconds).front();
   return {shared_seconds, std::max(0.0, machine - own) / (shared_seconds * cores())};
 }
 
@@ -80,10 +89,12 @@ Json Rates::json() const {
 
 bool StepWindows::after_step(std::int64_t samples_so_far) {
   ++steps_;
+  if (steps_ == kWarmUp || steps_ == kWarmUp + 1) wait_for(world_.device());
   if (steps_ == kWarmUp) calibration_ = Clock::now();
   if (steps_ <= kWarmUp) return false;
   if (steps_ == kWarmUp + 1) {
-    const double step = of_all_ranks(mpi_, std::chrono::duration<double>(Clock::now() - calibration_).count()).front();
+    const double mine = std::chrono::duration<double>(Clock::now() - calibration_).count();
+    const double step = of_all_ranks(world_.mpi(), mine).front();
     window_steps_ = std::clamp(static_cast<std::int64_t>(repeats_.min_seconds / step), kMinSteps, kMaxSteps);
   } else if (steps_ < window_end_) {
     return false;
@@ -93,7 +104,7 @@ bool StepWindows::after_step(std::int64_t samples_so_far) {
   }
   window_end_ = steps_ + window_steps_;
   window_samples_ = samples_so_far;
-  window_.emplace(mpi_);
+  window_.emplace(world_);
   return false;
 }
 
@@ -104,14 +115,14 @@ Json StepWindows::json() const {
   return json;
 }
 
-Json time_passes(const MpiSession& mpi, const Repeats& repeats, const std::function<void()>& prepare,
+Json time_passes(const World& world, const Repeats& repeats, const std::function<void()>& prepare,
                  const std::function<std::int64_t()>& pass) {
   prepare();
   pass();
-  Rates rates(mpi, repeats);
+  Rates rates(world.mpi(), repeats);
   while (!rates.complete()) {
     prepare();
-    const Stretch stretch(mpi);
+    const Stretch stretch(world);
     const auto samples = pass();
     rates.add(static_cast<double>(samples), stretch.end());
   }

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/machine.h"
-#include "mmkd/comm/mpi_session.h"
+#include "mmkd/dist/world.h"
 
 // Repeated timings: the scheme and the field names are those of the Python peers' bench.py, so that lines compare.
 namespace mmkd::bench {
@@ -26,11 +26,15 @@ struct Repeats {
   double min_seconds = 4;  ///< of a window of steps
 };
 
-/// One timed stretch on all ranks, with the share of the machine that others had in it.
+/// Waits until the device has done all that it was given; nothing to wait for on a CPU.
+void wait_for(at::Device device);
+
+/// One timed stretch on all ranks, with the share of the machine that others had in it. It begins and ends with idle
+/// devices.
 class Stretch {
  public:
   /// Collective.
-  explicit Stretch(const MpiSession& mpi);
+  explicit Stretch(const World& world);
   struct Result {
     double seconds = 0, other_cpu = 0;
   };
@@ -39,7 +43,7 @@ class Stretch {
 
  private:
   using Clock = std::chrono::steady_clock;
-  const MpiSession& mpi_;
+  const World& world_;
   CpuSeconds before_;
   Clock::time_point start_;
 };
@@ -67,7 +71,8 @@ class Rates {
 /// Windows of whole training steps: three steps of warm-up, one that decides how many steps a window has, the windows.
 class StepWindows {
  public:
-  StepWindows(const MpiSession& mpi, const Repeats& repeats) : mpi_(mpi), repeats_(repeats), rates_(mpi, repeats) {}
+  StepWindows(const World& world, const Repeats& repeats)
+      : world_(world), repeats_(repeats), rates_(world.mpi(), repeats) {}
   /// Collective, after every step with the samples of all ranks so far. True: all windows are done.
   bool after_step(std::int64_t samples_so_far);
   /// Collective.
@@ -79,7 +84,7 @@ class StepWindows {
   using Clock = std::chrono::steady_clock;
   static constexpr std::int64_t kWarmUp = 3, kMinSteps = 2, kMaxSteps = 400;
 
-  const MpiSession& mpi_;
+  const World& world_;
   Repeats repeats_;
   Rates rates_;
   std::int64_t steps_ = 0, window_steps_ = 0, window_end_ = 0, window_samples_ = 0;
@@ -89,7 +94,7 @@ class StepWindows {
 
 /// Collective. One pass that is not timed, then `repeats.count` timed ones. `prepare` is not timed; `pass` gives the
 /// samples of all ranks.
-Json time_passes(const MpiSession& mpi, const Repeats& repeats, const std::function<void()>& prepare,
+Json time_passes(const World& world, const Repeats& repeats, const std::function<void()>& prepare,
                  const std::function<std::int64_t()>& pass);
 
 }  // namespace mmkd::bench

@@ -109,14 +109,6 @@ Json routing_json(const Tested& tested) {
   return json;
 }
 
-std::int64_t mean_tokens(const Job& job, const ModelSource& source) {
-  if (source.spec.modality == Modality::image) return 0;
-  const PackedSplit train(job.packed, Split::train, false);
-  std::int64_t tokens = 0;
-  for (std::int64_t i = 0; i < train.size(); ++i) tokens += train.length(i, input_of(job, source).token_stream);
-  return std::max<std::int64_t>(1, tokens / train.size());
-}
-
 Json size_json(const Job& job, const Tested& tested) {
   const auto counts = tested.models.front()->parameter_counts();
   const auto tokens = mean_tokens(job, tested.source);

@@ -46,6 +46,8 @@ struct Job {
 
 /// What a model reads.
 InputSpec input_of(const Job& job, const ModelSource& source);
+/// Tokens of its training texts, the mean rounded down, at least 1; 0 for a model that reads none.
+std::int64_t mean_tokens(const Job& job, const ModelSource& source);
 
 inline constexpr const char* kTeacherCacheFile = "teacher_outputs.h5";
 /// Of the cache of teacher number `teacher`.
