@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "mmkd/nn/cpu_kernels.h"
 #include "mmkd/nn/linear.h"
 #include "mmkd/train/precision.h"
 
@@ -95,6 +96,7 @@ std::int64_t count_flops(const std::function<void()>& work) {
 
 std::int64_t flops_per_sample(MultimodalModel& model, const InputSpec& input, std::int64_t tokens) {
   const at::NoGradGuard no_grad;
+  const nn::NoCpuKernels no_kernels;  // which no counter sees
   model.eval();
   const auto device = model.parameters().front().device();
   return count_flops([&] { model.forward(one_sample(input, tokens, device), {}); });

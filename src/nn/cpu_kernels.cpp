@@ -2,11 +2,20 @@
 
 #include <ATen/autocast_mode.h>
 
+#include <utility>
+
 #include "mmkd/base/error.h"
 
 namespace mmkd::nn {
 
-bool cpu_kernels_run() { return kernels::available(); }
+namespace {
+thread_local bool switched_off = false;
+}
+
+bool cpu_kernels_run() { return !switched_off && kernels::available(); }
+
+NoCpuKernels::NoCpuKernels() : before_(std::exchange(switched_off, true)) {}
+NoCpuKernels::~NoCpuKernels() { switched_off = before_; }
 
 kernels::Element element_of(const at::Tensor& x) {
   if (x.scalar_type() == at::kFloat) return kernels::Element::float32;

@@ -8,6 +8,18 @@ namespace mmkd::nn {
 /// Whether the kernels of our own (mmkd/kernels) are to be used.
 bool cpu_kernels_run();
 
+/// While one lives, on its thread, they are not: what counts operations sees PyTorch's.
+class NoCpuKernels {
+ public:
+  NoCpuKernels();
+  NoCpuKernels(const NoCpuKernels&) = delete;
+  NoCpuKernels& operator=(const NoCpuKernels&) = delete;
+  ~NoCpuKernels();
+
+ private:
+  bool before_;
+};
+
 /// float32 or bfloat16; Error for other types.
 kernels::Element element_of(const at::Tensor& x);
 
