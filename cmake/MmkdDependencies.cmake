@@ -14,10 +14,17 @@ pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(LIBZIP REQUIRED IMPORTED_TARGET libzip)
 pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5)
 # Debian ships the OpenCVConfig.cmake only with the full development package; three libraries are all that is needed here.
-find_path(MMKD_OPENCV_INCLUDE opencv2/imgcodecs.hpp PATH_SUFFIXES opencv4 REQUIRED)
-find_library(MMKD_OPENCV_CORE opencv_core REQUIRED)
-find_library(MMKD_OPENCV_IMGCODECS opencv_imgcodecs REQUIRED)
-find_library(MMKD_OPENCV_IMGPROC opencv_imgproc REQUIRED)
+if(MMKD_OPENCV)
+  set(opencv_places PATHS ${MMKD_OPENCV} NO_DEFAULT_PATH)
+  find_package(PNG REQUIRED)
+  # What the static libraries need in addition.
+  set(MMKD_OPENCV_NEEDS ${PNG_LIBRARIES} ${JPEG_LIBRARIES} ${ZLIB_LIBRARIES} Threads::Threads ${CMAKE_DL_LIBS})
+endif()
+find_path(MMKD_OPENCV_INCLUDE opencv2/imgcodecs.hpp PATH_SUFFIXES opencv4 include/opencv4 ${opencv_places} REQUIRED)
+foreach(part core imgcodecs imgproc)
+  string(TOUPPER MMKD_OPENCV_${part} variable)
+  find_library(${variable} opencv_${part} PATH_SUFFIXES lib ${opencv_places} REQUIRED)
+endforeach()
 
 add_library(mmkd_xxhash INTERFACE)
 target_link_libraries(mmkd_xxhash INTERFACE PkgConfig::XXHASH)
@@ -29,7 +36,8 @@ add_library(mmkd::hdf5 ALIAS mmkd_hdf5)
 
 add_library(mmkd_imgcodecs INTERFACE)
 target_include_directories(mmkd_imgcodecs SYSTEM INTERFACE ${MMKD_OPENCV_INCLUDE})
-target_link_libraries(mmkd_imgcodecs INTERFACE ${MMKD_OPENCV_IMGCODECS} ${MMKD_OPENCV_IMGPROC} ${MMKD_OPENCV_CORE})
+target_link_libraries(mmkd_imgcodecs INTERFACE ${MMKD_OPENCV_IMGCODECS} ${MMKD_OPENCV_IMGPROC} ${MMKD_OPENCV_CORE}
+                      ${MMKD_OPENCV_NEEDS})
 add_library(mmkd::imgcodecs ALIAS mmkd_imgcodecs)
 
 find_library(MMKD_CSV_LIBRARY csv REQUIRED)
