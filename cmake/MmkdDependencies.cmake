@@ -25,6 +25,12 @@ foreach(part core imgcodecs imgproc)
   string(TOUPPER MMKD_OPENCV_${part} variable)
   find_library(${variable} opencv_${part} PATH_SUFFIXES lib ${opencv_places} REQUIRED)
 endforeach()
+if(MMKD_OPENCV)
+  # Only for programs: a folder that was built beside them is none to install headers for.
+  set(MMKD_OPENCV_INCLUDE_DIRECTORY $<BUILD_INTERFACE:${MMKD_OPENCV_INCLUDE}>)
+else()
+  set(MMKD_OPENCV_INCLUDE_DIRECTORY ${MMKD_OPENCV_INCLUDE})
+endif()
 
 add_library(mmkd_xxhash INTERFACE)
 target_link_libraries(mmkd_xxhash INTERFACE PkgConfig::XXHASH)
@@ -35,7 +41,7 @@ target_link_libraries(mmkd_hdf5 INTERFACE PkgConfig::HDF5)
 add_library(mmkd::hdf5 ALIAS mmkd_hdf5)
 
 add_library(mmkd_imgcodecs INTERFACE)
-target_include_directories(mmkd_imgcodecs SYSTEM INTERFACE ${MMKD_OPENCV_INCLUDE})
+target_include_directories(mmkd_imgcodecs SYSTEM INTERFACE ${MMKD_OPENCV_INCLUDE_DIRECTORY})
 target_link_libraries(mmkd_imgcodecs INTERFACE ${MMKD_OPENCV_IMGCODECS} ${MMKD_OPENCV_IMGPROC} ${MMKD_OPENCV_CORE}
                       ${MMKD_OPENCV_NEEDS})
 add_library(mmkd::imgcodecs ALIAS mmkd_imgcodecs)

@@ -71,7 +71,7 @@ logged() {
 ocv=$work/opencv
 mkdir -p "$ocv"
 opencv_source() { # unpacks it into $ocv/source and sets opencv_version
-  local package file
+  local apt file
   if [ -n "${MMKD_OPENCV_SOURCE:-}" ]; then
     [ -f "$MMKD_OPENCV_SOURCE/modules/imgcodecs/CMakeLists.txt" ] ||
       fail "MMKD_OPENCV_SOURCE=$MMKD_OPENCV_SOURCE: no modules/imgcodecs there; give an unpacked source tree of OpenCV 4."
@@ -90,10 +90,10 @@ opencv_source() { # unpacks it into $ocv/source and sets opencv_version
   for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
     [ ! -f "$file" ] || sed -n 's/^deb\([[:space:]].*\)/deb-src\1/p' "$file" >"$ocv/apt/parts/$(basename "$file" .list).list"
   done
-  package=(apt-get -qq -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$ocv/apt/parts"
+  apt=(apt-get -qq -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$ocv/apt/parts"
     -o Dir::State::Lists="$ocv/apt/lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User="$(id -un)")
-  if ! "${package[@]}" update >&2 ||
-    ! (cd "$ocv/apt/files" && "${package[@]}" --download-only source "opencv=$opencv_version" >&2); then
+  if ! "${apt[@]}" update >&2 ||
+    ! (cd "$ocv/apt/files" && "${apt[@]}" --download-only source "opencv=$opencv_version" >&2); then
     fail "the source of OpenCV $opencv_version cannot be had by apt-get. Unpack a source tree of OpenCV 4 and name it by MMKD_OPENCV_SOURCE."
   fi
   file=$(ls "$ocv"/apt/files/opencv_*.orig.tar.*) || fail "apt-get left no opencv_*.orig.tar.* in $ocv/apt/files."
@@ -108,6 +108,7 @@ else
   opencv_version=$(dpkg-query -W -f '${source:Version}' libopencv-core-dev 2>/dev/null) ||
     fail "libopencv-core-dev is not installed (launch/setup.sh does that), and MMKD_OPENCV_SOURCE names no source tree of OpenCV 4."
 fi
+# shellcheck disable=SC2054
 opencv_options=(-DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DBUILD_LIST=core,imgproc,imgcodecs
   -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DCPU_DISPATCH= -DBUILD_ZLIB=OFF -DBUILD_PNG=OFF -DBUILD_JPEG=OFF -DBUILD_ITT=OFF
   -DBUILD_IPP_IW=OFF -DBUILD_TESTS=OFF -DBUILD_PERF_TESTS=OFF -DBUILD_EXAMPLES=OFF -DBUILD_JAVA=OFF -DBUILD_opencv_apps=OFF
@@ -123,7 +124,7 @@ if [ ! -f "$stamp" ]; then
   rm -rf "$ocv/build" "$ocv/install"
   logged "$ocv/configure.log" cmake -S "$opencv_tree" -B "$ocv/build" -G Ninja -DCMAKE_INSTALL_PREFIX="$ocv/install" \
     "${opencv_options[@]}" "${optional[@]}" -DWITH_PNG=ON -DWITH_JPEG=ON
-  grep -qE '^-- +PNG: +/' "$ocv/configure.log" && grep -qE '^-- +JPEG: +/' "$ocv/configure.log" ||
+  [ "$(grep -cE '^-- +(PNG|JPEG): +/' "$ocv/configure.log")" = 2 ] ||
     fail "OpenCV did not take the system's libpng and libjpeg (see $ocv/configure.log); apt-get install libpng-dev libjpeg-dev."
   logged "$ocv/build.log" cmake --build "$ocv/build" --parallel "$jobs" --target install
   cp "$opencv_tree/LICENSE" "$ocv/install/LICENSE"
@@ -135,7 +136,7 @@ fi
 build=${MMKD_BUNDLE_BUILD:-$work/mmkd}
 say "building the programs with $jobs jobs"
 logged "$work/configure.log" cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DMMKD_TESTS=OFF -DMMKD_BENCH=OFF \
-  -DMMKD_OPENCV="$ocv/install" -DMMKD_TORCH="$torch" -DMPI_CXX_SKIP_MPICXX=ON \
+  -U 'MMKD_OPENCV_*' -DMMKD_OPENCV="$ocv/install" -DMMKD_TORCH="$torch" -DMPI_CXX_SKIP_MPICXX=ON \
   -DCMAKE_EXE_LINKER_FLAGS="-Wl,--as-needed -Wl,--gc-sections"
 logged "$work/build.log" cmake --build "$build" --parallel "$jobs"
 rm -rf "$work/stage"
@@ -213,11 +214,22 @@ owner() {
     ld-linux* | linux-vdso* | libc.so.* | libm.so.* | libmvec.so.* | libpthread.so.* | libdl.so.* | librt.so.* | libresolv.so.* | \
       libutil.so.* | libanl.so.*) echo glibc ;;
     libstdc++.so.6 | libgcc_s.so.1) echo gcc ;;
+    libcurl.so.* | libcurl-gnutls.so.*) echo bundle ;;
     libgomp.so.1 | libtorch*.so | libc10*.so | libshm.so | libcu*.so.* | libnccl.so.* | libnv*.so.*) echo torch ;;
     libibverbs.so.1 | librdmacm.so.1 | libmlx5.so.1) echo site ;;
     libmpi.so.* | libopen-rte.so.* | libopen-pal.so.*) if [ $system_mpi = 1 ]; then echo site; else echo bundle; fi ;;
     *) echo bundle ;;
   esac
+}
+# HDF5 as Debian builds it can read from S3 through libcurl, which needs 25 more libraries, 13 MB. mmkd reads files only, so
+# that it gets a libcurl $1 with the functions that $2, the HDF5 library, names: no connection can be made.
+curl_stand_in() {
+  local functions label
+  functions=$(nm -D --undefined-only "$2" | sed -n 's/^ *U \(curl_[a-z_]*\).*/\1/p')
+  label=$(nm -D --undefined-only "$2" | sed -n 's/^ *U curl_[a-z_]*@\(.*\)/\1/p' | sort -u)
+  sed 's/.*/void *&(void) { return 0; }/' <<<"$functions" >"$work/curl.c"
+  echo "$label { global: curl_*; };" >"$work/curl.map"
+  logged "$work/curl.log" cc -shared -fPIC -s -o "$new/lib/$1" "$work/curl.c" -Wl,-soname,"$1" -Wl,--version-script="$work/curl.map"
 }
 declare -A taken=()
 originals=()
@@ -232,6 +244,12 @@ while [ "${#queue[@]}" -gt 0 ]; do
     case $who in glibc | torch | site) continue ;; esac
     [ -n "$found" ] || found=$(LD_LIBRARY_PATH=$torch/lib:$new/lib/ucx ldd "$file" 2>/dev/null || true)
     path=$(awk -v name="$name" '$1 == name { print $3 }' <<<"$found")
+    case $name:$file in libcurl*:*/libhdf5*)
+      curl_stand_in "$name" "$file"
+      taken[$name]=1
+      continue
+      ;;
+    esac
     case $path in /*) ;; *) fail "$file needs $name, which the dynamic linker does not find here." ;; esac
     case $path in "$new"/*) continue ;; esac
     target=$new/lib/$name
@@ -286,13 +304,13 @@ fi
 # ---- the checks, on a copy in another place
 say "checking"
 moved=$(mktemp -d)
-trap 'rm -rf "$moved" "$new"' EXIT
+trap 'rm -rf "$moved"' EXIT
 cp -a "$new" "$moved/elsewhere"
 torch_folders=$torch/lib
 for folder in "$site"/nvidia/*/lib; do [ ! -d "$folder" ] || torch_folders=$torch_folders:$folder; done
 problems=0
 while IFS= read -r file; do
-  # bin/mmkd, mmkd-pack and Open MPI have to do without torch's folders.
+  # mmkd, mmkd-pack and Open MPI have to do without torch's folders.
   folders=""
   case ${file#"$moved"/elsewhere/} in libexec/mmkd-ddp | libexec/mmkd-torch | lib/libmmkd_cuda.so) folders=$torch_folders ;; esac
   while read -r name path; do
@@ -301,7 +319,8 @@ while IFS= read -r file; do
       glibc:* | gcc:* | site:* | torch:"$site"/* | bundle:"$moved"/elsewhere/*) ;;
       *)
         case $path in "$site"/*) continue ;; esac # what torch's own libraries bring along
-        # Found only once its program is there: what is left to the site.
+        # What the site's verbs bring along.
+        case $file in */lib/ucx/*) patchelf --print-needed "$file" | grep -qxF "$name" || continue ;; esac
         echo "bundle.sh: ${file#"$moved"/elsewhere/}: $name is found in '$path'" >&2
         problems=1
         ;;
@@ -322,7 +341,7 @@ try "$moved/elsewhere/bin/mmkd" sweep --help
 try "$moved/elsewhere/bin/mmkd-pack" --version
 try "$moved/elsewhere/bin/mmkd-run" --help
 try MMKD_TORCH="$torch" "$moved/elsewhere/bin/mmkd-ddp" --version
-try MMKD_TORCH="$torch" "$moved/elsewhere/bin/mmkd-torch" --version
+try MMKD_TORCH="$torch" "$moved/elsewhere/bin/mmkd-torch" eval --help
 if [ $system_mpi = 0 ]; then
   as_root=()
   [ "$(id -u)" != 0 ] || as_root=(--allow-run-as-root)

@@ -5,8 +5,9 @@ set -euo pipefail
 root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 name=${0##*/}
 fail() { echo "$name: $*" >&2; exit 1; }
-# What the bundle was made with: built_torch, built_glibc, built_libstdcxx.
-# shellcheck disable=SC1091
+# What the bundle was made with.
+built_torch="" built_glibc="" built_libstdcxx=0
+# shellcheck source=/dev/null
 source "$root/share/mmkd/bundle.conf"
 
 here_glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null || true)
@@ -40,10 +41,10 @@ print(spec.submodule_search_locations[0] if spec else "")' 2>/dev/null || true)
       "environment that has it, or install it (pip install torch==$built_torch; pip download on a machine with internet)," \
       "and set MMKD_TORCH=…/site-packages/torch."
   fi
-  [ -f "$MMKD_TORCH/lib/libtorch_cpu.so" ] && [ -f "$MMKD_TORCH/version.py" ] ||
-    fail "MMKD_TORCH=$MMKD_TORCH: no lib/libtorch_cpu.so and version.py there; give the folder of an installed torch" \
+  [ -f "$MMKD_TORCH/lib/libtorch_cpu.so" ] ||
+    fail "MMKD_TORCH=$MMKD_TORCH: no lib/libtorch_cpu.so there; give the folder of an installed torch" \
       "package (…/site-packages/torch)."
-  version=$(sed -n "s/^__version__ = '\([0-9.]*\).*/\1/p" "$MMKD_TORCH/version.py")
+  version=$(sed -n "s/^__version__ = '\([0-9.]*\).*/\1/p" "$MMKD_TORCH/version.py" || true)
   [ "${version%.*}" = "${built_torch%.*}" ] ||
     fail "torch ${version:-of unknown version} in $MMKD_TORCH, but these programs were built with $built_torch:" \
       "pip install torch==$built_torch, and set MMKD_TORCH=…/site-packages/torch."
