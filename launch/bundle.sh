@@ -313,19 +313,19 @@ while IFS= read -r file; do
   # mmkd, mmkd-pack and Open MPI have to do without torch's folders.
   folders=""
   case ${file#"$moved"/elsewhere/} in libexec/mmkd-ddp | libexec/mmkd-torch | lib/libmmkd_cuda.so) folders=$torch_folders ;; esac
-  while read -r name path; do
+  found=$(LD_LIBRARY_PATH=$folders ldd "$file" 2>/dev/null || true)
+  # What it names itself; what those need is looked at with them, or comes from the site with what the site has.
+  for name in $(patchelf --print-needed "$file"); do
+    path=$(awk -v name="$name" '$1 == name { print $3 }' <<<"$found")
     who=$(owner "$name")
     case $who:$path in
       glibc:* | gcc:* | site:* | torch:"$site"/* | bundle:"$moved"/elsewhere/*) ;;
       *)
-        case $path in "$site"/*) continue ;; esac # what torch's own libraries bring along
-        # What the site's verbs bring along.
-        case $file in */lib/ucx/*) patchelf --print-needed "$file" | grep -qxF "$name" || continue ;; esac
         echo "bundle.sh: ${file#"$moved"/elsewhere/}: $name is found in '$path'" >&2
         problems=1
         ;;
     esac
-  done < <(LD_LIBRARY_PATH=$folders ldd "$file" | awk '$2 == "=>" { print $1, ($3 == "not" ? "not" : $3) }')
+  done
   if patchelf --print-rpath "$file" | tr : '\n' | grep -qv "^\$ORIGIN"; then
     echo "bundle.sh: ${file#"$moved"/elsewhere/} has the RPATH $(patchelf --print-rpath "$file")" >&2
     problems=1
