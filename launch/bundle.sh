@@ -96,7 +96,7 @@ opencv_source() { # unpacks it into $ocv/source and sets opencv_version
     ! (cd "$ocv/apt/files" && "${apt[@]}" --download-only source "opencv=$opencv_version" >&2); then
     fail "the source of OpenCV $opencv_version cannot be had by apt-get. Unpack a source tree of OpenCV 4 and name it by MMKD_OPENCV_SOURCE."
   fi
-  file=$(ls "$ocv"/apt/files/opencv_*.orig.tar.*) || fail "apt-get left no opencv_*.orig.tar.* in $ocv/apt/files."
+  file=$(ls "$ocv"/apt/files/opencv_*.orig.tar.[gx]z) || fail "apt-get left no opencv_*.orig.tar.xz in $ocv/apt/files."
   tar -xf "$file" -C "$ocv/source" --strip-components=1 --wildcards '*/CMakeLists.txt' '*/LICENSE' '*/cmake' '*/include' \
     '*/platforms' '*/modules/core' '*/modules/imgproc' '*/modules/imgcodecs'
   echo "$opencv_version" >"$ocv/source/.complete"
@@ -227,7 +227,8 @@ curl_stand_in() {
   local functions label
   functions=$(nm -D --undefined-only "$2" | sed -n 's/^ *U \(curl_[a-z_]*\).*/\1/p')
   label=$(nm -D --undefined-only "$2" | sed -n 's/^ *U curl_[a-z_]*@\(.*\)/\1/p' | sort -u)
-  sed 's/.*/void *&(void) { return 0; }/' <<<"$functions" >"$work/curl.c"
+  # shellcheck disable=SC2086
+  printf 'void *%s(void) { return 0; }\n' $functions >"$work/curl.c"
   echo "$label { global: curl_*; };" >"$work/curl.map"
   logged "$work/curl.log" cc -shared -fPIC -s -o "$new/lib/$1" "$work/curl.c" -Wl,-soname,"$1" -Wl,--version-script="$work/curl.map"
 }
