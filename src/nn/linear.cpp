@@ -139,6 +139,8 @@ struct LinearOfRows : torch::autograd::Function<LinearOfRows> {
 
 struct ConstantWeights::Prepared {
   struct Layer {
+    at::Tensor source;  // held, so that its address stays its own
+    std::uint32_t version = 0;
     at::Tensor weight, bias;
   };
   std::map<std::tuple<const void*, std::int64_t, std::int64_t>, Layer> layers;  // by address and shape
@@ -165,7 +167,9 @@ bool uses_constant_weights() { return constant != nullptr && !at::GradMode::is_e
 at::Tensor linear_of_constant(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                               const char* activation) {
   auto& layer = constant->layers[{weight.const_data_ptr(), weight.size(0), weight.size(1)}];
-  if (!layer.weight.defined()) {
+  if (!layer.weight.defined() || layer.version != weight._version()) {
+    layer.source = weight;
+    layer.version = weight._version();
     layer.weight = OneDnn::get().prepare(as_bfloat16(weight).contiguous(), x.numel() / x.size(-1));
     layer.bias = as_bfloat16(bias);
   }
