@@ -42,9 +42,10 @@ class Training {
     objective_.to(setup.world().device());
   }
 
-  /// Collective. Steps until `after_step`, which gets the samples so far, says that it is enough.
-  void run(const SampleSource& source, const TeacherOutputSource* outputs, MultimodalModel* live_teacher,
-           const std::function<bool(std::int64_t)>& after_step) {
+  /// Collective. Steps until `after_step`, which gets the samples so far, says that it is enough. The share of the
+  /// time, from the third step on, in which this rank waited for its next batch.
+  double run(const SampleSource& source, const TeacherOutputSource* outputs, MultimodalModel* live_teacher,
+             const std::function<bool(std::int64_t)>& after_step) {
     TrainerParts parts{
         .world = setup_.world(), .model = *model_, .objective = objective_, .train = source, .assembler = {}};
     if (live_teacher != nullptr) parts.live_teachers = {live_teacher};
@@ -52,13 +53,21 @@ class Training {
     if (role_ == Role::teacher || live_teacher != nullptr) parts.assembler.teacher = input(Role::teacher);
     if (role_ == Role::student) parts.assembler.student = input(Role::student);
     TrainerHooks hooks;
+    double seconds = 0, waited = 0, seconds_before = 0, waited_before = 0;
     hooks.on_step = [&](const StepReport& report) {
+      constexpr std::int64_t kWarmUp = 3;
+      seconds = report.seconds;
+      waited = report.waiting_for_data;
+      if (report.step == kWarmUp) {
+        seconds_before = seconds;
+        waited_before = waited;
+      }
       if (after_step(report.samples)) throw Enough{};
     };
     try {
       Trainer(parts, setup_.one_epoch(role_), std::move(hooks)).run();
     } catch (const Enough&) {
-      return;
+      return (waited - waited_before) / (seconds - seconds_before);
     }
     throw Error("the training ended before the measurement");
   }
@@ -128,9 +137,10 @@ Json steps(Setup& setup, Role role, Outputs outputs, bool synthetic) {
   StepWindows windows(setup.world(), options.repeats);
   Training training(setup, role);
   const Json flops = flops_of_step(setup, role, training.model(), live.get(), synthetic);
-  training.run(source, repeated ? &*repeated : nullptr, live.get(),
-               [&](std::int64_t samples) { return windows.after_step(samples); });
+  const double waited = training.run(source, repeated ? &*repeated : nullptr, live.get(),
+                                     [&](std::int64_t samples) { return windows.after_step(samples); });
   Json json = windows.json();
+  json["data_wait"] = std::round(1e5 * sum_over_ranks(setup.mpi(), waited) / setup.mpi().size()) / 1e5;
   json.update(flops);
   if (synthetic) json["seq"] = options.tokens;
   return json;

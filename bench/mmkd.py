@@ -4,6 +4,7 @@ python bench/mmkd.py --scale large --what synth_teacher --device cuda --dtype bf
 With MMKD_PEERS_DIR training starts from the peers' weights. MMKD_BIN: the programs (default build/bin);
 MMKD_BENCH_WORK: packed data and scratch (default build/bench)."""
 import argparse
+import glob
 import json
 import os
 import resource
@@ -93,21 +94,8 @@ def end_to_end(a):
     for seed in range(a.seed, a.seed + a.repeat):
         make_peer_weights(a.scale, seed)
         with tempfile.TemporaryDirectory() as folder:
-            settings = {"data.root": data_folder(), "data.batch_size": a.batch,
-                        "data.num_workers": a.workers,
-                        "teacher.tokenizer": VOCABULARY, "student.tokenizer": VOCABULARY,
-                        "training.precision": a.dtype,
-                        "training.seed": seed, "training.teacher_epochs": a.epochs[0],
-                        "training.student_epochs": a.epochs[1],
-                        "logging.log_dir": f"{folder}/log", "artifacts.root": f"{folder}/artifacts",
-                        "device": a.device}
-            if os.environ.get("MMKD_PEERS_DIR"):
-                for role in ("teacher", "student"):
-                    settings[f"{role}.weights"] = f"{peers_folder()}/weights/{a.scale}-{role}-seed{seed}.safetensors"
             command = [os.path.join(ROOT, "launch/run.sh"), "-n", str(a.ranks),
-                       os.path.join(ROOT, "bench", a.scale + ".yaml")]
-            for key, value in settings.items():
-                command += ["--set", f"{key}={value}"]
+                       os.path.join(ROOT, "bench", a.scale + ".yaml"), *settings_of_job(a, seed, folder)]
             start = time.time()
             run(command, dict(os.environ, MMKD_BIN=os.path.dirname(program("mmkd-ddp"))))
             walls.append(time.time() - start)
@@ -116,6 +104,57 @@ def end_to_end(a):
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return {"peer": "mmkd", "scale": a.scale, "what": "e2e", "ranks": a.ranks, "dtype": a.dtype, "batch": a.batch,
             "unit": "s", **spread(walls), "rss_mb": round(peak, 1), "epochs": a.epochs, "runs": runs}
+
+
+LOSSES = ["vanilla", "combined", "crd", "rkd", "mmd"]
+
+
+def settings_of_job(a, seed, folder):
+    settings = {"data.root": data_folder(), "data.batch_size": a.batch, "data.num_workers": a.workers,
+                "teacher.tokenizer": VOCABULARY, "student.tokenizer": VOCABULARY, "training.precision": a.dtype,
+                "training.teacher_epochs": a.epochs[0], "training.student_epochs": a.epochs[1],
+                "logging.log_dir": f"{folder}/log", "artifacts.root": f"{folder}/artifacts", "device": a.device}
+    if seed is not None:
+        settings["training.seed"] = seed
+    if os.environ.get("MMKD_PEERS_DIR"):
+        for role in ("teacher", "student"):
+            settings[f"{role}.weights"] = f"{peers_folder()}/weights/{a.scale}-{role}-seed{seed or 0}.safetensors"
+    return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+
+
+def sweep(a):
+    """`mmkd sweep run` over five losses, nothing prepared: one pack, teacher and cache, five students with their tests."""
+    make_peer_weights(a.scale, 0)
+    walls = []
+    for _ in range(a.repeat):
+        with tempfile.TemporaryDirectory() as folder:
+            file = f"{folder}/losses.yaml"
+            with open(file, "w", encoding="utf-8") as out:
+                out.write(f"base: {ROOT}/bench/{a.scale}.yaml\ngrid:\n  loss.type: [{', '.join(LOSSES)}]\n")
+            command = [program("mmkd"), "sweep", "run", file, "-n", str(a.ranks), *settings_of_job(a, None, folder)]
+            start = time.time()
+            run(command, dict(os.environ))
+            walls.append(time.time() - start)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return {"peer": "mmkd", "scale": a.scale, "what": "sweep", "ranks": a.ranks, "dtype": a.dtype, "batch": a.batch,
+            "unit": "s", **spread(walls), "rss_mb": round(peak, 1), "epochs": a.epochs, "runs": len(LOSSES)}
+
+
+def pack(a):
+    """mmkd-pack over all splits: pictures decoded, resized and stored, texts tokenized, per second."""
+    rates = []
+    for _ in range(a.repeat + 1):  # the first one warms the page cache, and is not counted
+        with tempfile.TemporaryDirectory() as folder:
+            settings = settings_of_job(a, 0, folder)
+            command = [program("mmkd-pack"), os.path.join(ROOT, "bench", a.scale + ".yaml"), *settings]
+            start = time.time()
+            run(command, dict(os.environ))
+            seconds = time.time() - start
+            manifests = glob.glob(f"{folder}/artifacts/pack/*/manifest.json")
+            with open(manifests[0], encoding="utf-8") as file:
+                counts = json.load(file)["counts"]
+            rates.append(sum(counts.values() if isinstance(counts, dict) else counts) / seconds)
+    return {"peer": "mmkd", "scale": a.scale, "what": "pack", "ranks": 1, "unit": "samples/s", **spread(rates[1:])}
 
 
 def f1_scores(results):
@@ -157,8 +196,9 @@ def main():
         os.environ.pop("MMKD_PEERS_DIR", None)  # it has no weights of this scale
     else:
         data_folder()
-    if a.what == "e2e":
-        out = end_to_end(a)
+    own = {"e2e": end_to_end, "sweep": sweep, "pack": pack}
+    if a.what in own:
+        out = own[a.what](a)
     else:
         make_peer_weights(a.scale, a.seed)
         arguments = []

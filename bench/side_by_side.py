@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from mmkd import ROOT, VOCABULARY, data_folder, make_peer_weights, peers_folder, work_folder
+from mmkd import LOSSES, ROOT, VOCABULARY, data_folder, make_peer_weights, peers_folder, work_folder
 
 
 def measure(command, env):
@@ -40,24 +40,35 @@ def pairs(a):
                 *more]
 
     ours = command(os.path.join(ROOT, "bench/mmkd.py"), a.dtype, a.ranks, *(["--pin"] if a.pin else []))
-    theirs = command(os.path.join(peers_folder(), "bench.py"), a.peer_dtype or a.dtype, a.peer_ranks or a.ranks,
-                     "--peer", a.peer)
-    # seed_style has no teacher cache: its distillation computes the teacher in each step.
-    if a.peer == "seed_style" and a.what == "student_cached":
-        theirs[theirs.index(a.what)] = "student_online"
+    if a.peer == "mmkd":
+        script, more = os.path.join(ROOT, "bench/mmkd.py"), []
+    else:
+        script, more = os.path.join(peers_folder(), "bench.py"), ["--peer", a.peer]
+    theirs = command(script, a.peer_dtype or a.dtype, a.peer_ranks or a.ranks, *more)
+    # seed_style has no teacher cache: its distillation computes the teacher in each step. What it has in the place of
+    # packing is its loader, and no peer has sweeps: five jobs are five times one.
+    stand_in = {("seed_style", "student_cached"): "student_online", ("seed_style", "pack"): "loader"}
+    if a.peer != "mmkd":
+        stand_in[(a.peer, "sweep")] = "e2e"
+    theirs[theirs.index(a.what)] = stand_in.get((a.peer, a.what), a.what)
     env = {"VOCAB": VOCABULARY, **os.environ, "MEDPIX_DIR": data_folder()}
     for i in range(a.pairs):
-        order = [("mmkd", ours), (a.peer, theirs)]
+        order = [("mmkd", ours), ("peer", theirs)]
         if i % 2 == 1:
             order.reverse()
         yield {name: measure(command, env) for name, command in order}
 
 
-def figure(line):
+def figure(line, what):
     """One number of a line: rates up, seconds and milliseconds down."""
     if "sizes" in line:
         return line["sizes"]["26MB"]["ms"]["median"]
-    return line["median"]
+    return line["median"] * (len(LOSSES) if what == "sweep" and line["what"] == "e2e" else 1)
+
+
+def memory(line):
+    """MB of all of a program's processes, where it says so."""
+    return line.get("rss_tree_mb", line.get("rss_mb"))
 
 
 def main():
@@ -71,7 +82,8 @@ def main():
     p.add_argument("--threads", type=int, default=0)
     p.add_argument("--pairs", type=int, default=5)
     p.add_argument("--min-seconds", type=float, default=4.0)
-    p.add_argument("--peer", choices=["tuned", "seed_style"], default="tuned")
+    p.add_argument("--peer", choices=["tuned", "seed_style", "mmkd"], default="tuned",
+                   help="mmkd: itself, with --peer-ranks or --peer-dtype")
     p.add_argument("--peer-dtype", choices=["fp32", "bf16"], help="where the peer's best variant is another")
     p.add_argument("--peer-ranks", type=int)
     p.add_argument("--pin", action="store_true", help="OMP_PROC_BIND=true for mmkd too")
@@ -83,19 +95,24 @@ def main():
             p.error("--what or --table is needed")
         print(json.dumps(compare(a)))
         return
-    print("| scale | what | batch | mmkd | tuned | ratio [interval] | other CPU, at most |\n|---|---|---:|---:|---:|---:|---:|",
-          flush=True)
-    for scale, what, batch, dtype, peer_dtype in TABLE:
+    print("| scale | what | batch | mmkd | peer | ratio [interval] | peak MB, mmkd / peer | other CPU, at most |\n"
+          "|---|---|---:|---:|---:|---:|---:|---:|", flush=True)
+    for scale, what, batch, dtype, peer_dtype, *rest in TABLE:
         row = argparse.Namespace(**{**vars(a), "scale": scale, "what": what, "batch": batch, "dtype": dtype,
-                                    "peer_dtype": peer_dtype, "peer": "tuned"})
+                                    "peer_dtype": peer_dtype, "peer": "tuned", **dict(rest)})
+        row.pairs = min(a.pairs, MOST_PAIRS.get(what, a.pairs))
         done = compare(row)
         others = "not recorded" if done["other_cpu"] is None else f"{100 * done['other_cpu']:.0f} %"
-        print(f"| {scale} | {what}, {done['unit']} | {batch} | {done['mmkd']:.4g} ({dtype}) | {done['tuned']:.4g} ({peer_dtype}) "
-              f"| {done['times_as_fast']:.2f} [{done['interval'][0]:.2f}, {done['interval'][1]:.2f}] | {others} |",
-              flush=True)
+        megabytes = "" if None in done["rss_mb"] else "{:.0f} / {:.0f}".format(*done["rss_mb"])
+        ranks = f", {row.ranks} ranks" if row.ranks > 1 else ""
+        print(f"| {scale} | {what}{ranks}, {done['unit']} | {batch} | {done['mmkd']:.4g} ({dtype}) "
+              f"| {done['peer_figure']:.4g} ({row.peer} {peer_dtype}) | {done['times_as_fast']:.2f} "
+              f"[{done['interval'][0]:.2f}, {done['interval'][1]:.2f}] | {megabytes} | {others} |", flush=True)
 
 
-# Scale, measurement, batch, our type, and the type in which the peer is fastest there.
+# Whole jobs take minutes.
+MOST_PAIRS = {"e2e": 5, "sweep": 3}
+# Scale, measurement, batch, our type, and the type in which the peer is fastest there; then what else is not usual.
 TABLE = [
     ("medium", "student_cached", 16, "bf16", "bf16"),
     ("medium", "student_cached", 64, "bf16", "bf16"),
@@ -112,7 +129,11 @@ TABLE = [
     ("small", "eval", 16, "bf16", "bf16"),
     ("small", "loader", 16, "fp32", "fp32"),
     ("small", "startup", 16, "fp32", "fp32"),
-    ("small", "e2e", 16, "fp32", "fp32"),
+    ("medium", "pack", 16, "fp32", "fp32", ("peer", "seed_style")),
+    *((scale, "student_cached", 16, dtype, dtype, ("peer", "mmkd"), ("ranks", 2), ("peer_ranks", 1))
+      for scale in ("medium", "small") for dtype in ("bf16", "fp32")),
+    ("small", "e2e", 16, "bf16", "fp32"),
+    ("small", "sweep", 16, "bf16", "fp32"),
 ]
 
 
@@ -120,17 +141,19 @@ def compare(a):
     """All pairs of one measurement; the lines go to a.out, the summary is returned."""
     make_peer_weights(a.scale, 0)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    ratios, ours, theirs, others = [], [], [], []
+    ratios, ours, theirs, others, sizes = [], [], [], [], []
     with open(a.out, "a", encoding="utf-8") as out:
         for number, pair in zip(itertools.count(1), pairs(a)):
             for name, line in pair.items():
-                out.write(json.dumps({"time": stamp, "pair": number, "program": name, **line}) + "\n")
+                program = a.peer if name == "peer" else name
+                out.write(json.dumps({"time": stamp, "pair": number, "program": program, **line}) + "\n")
             out.flush()
-            mine, peer = figure(pair["mmkd"]), figure(pair[a.peer])
+            mine, peer = figure(pair["mmkd"], a.what), figure(pair["peer"], a.what)
             unit = pair["mmkd"]["unit"]
             ratios.append(peer / mine if unit in ("s", "ms") else mine / peer)
             ours.append(mine)
             theirs.append(peer)
+            sizes.append((memory(pair["mmkd"]), memory(pair["peer"])))
             others += [line["other_cpu"] for line in pair.values() if "other_cpu" in line]
             print(f"pair {number}: mmkd {mine:.4g}, {a.peer} {peer:.4g} {unit}, ratio {ratios[-1]:.3f}",
                   file=sys.stderr)
@@ -138,7 +161,8 @@ def compare(a):
         summary = {"time": stamp, "summary": True, "peer": a.peer, "scale": a.scale, "what": a.what, "ranks": a.ranks,
                    "dtype": a.dtype, "peer_dtype": a.peer_dtype or a.dtype, "peer_ranks": a.peer_ranks or a.ranks,
                    "batch": a.batch, "threads": a.threads, "pairs": a.pairs, "unit": unit,
-                   "mmkd": round(statistics.median(ours), 3), a.peer: round(statistics.median(theirs), 3),
+                   "mmkd": round(statistics.median(ours), 3), "peer_figure": round(statistics.median(theirs), 3),
+                   "rss_mb": [None if None in column else statistics.median(column) for column in zip(*sizes)],
                    "times_as_fast": round(statistics.median(ratios), 3), "interval": [round(low, 3), round(high, 3)],
                    "coverage": round(coverage, 3), "other_cpu": max(others, default=None)}
         if others and max(others) > 0.08:

@@ -51,6 +51,15 @@ add_library(mmkd_csv INTERFACE)
 target_link_libraries(mmkd_csv INTERFACE ${MMKD_CSV_LIBRARY})
 add_library(mmkd::csv ALIAS mmkd_csv)
 
+# The allocator of the programs that train. Sanitizers bring their own.
+add_library(mmkd_malloc INTERFACE)
+if(NOT MMKD_SANITIZE AND NOT MMKD_SANITIZE_THREAD)
+  find_library(MMKD_TCMALLOC_LIBRARY tcmalloc_minimal REQUIRED)
+  # Kept though no symbol names it where a linker drops such libraries; first, so that it comes before the C library.
+  target_link_libraries(mmkd_malloc INTERFACE -Wl,--push-state,--no-as-needed ${MMKD_TCMALLOC_LIBRARY} -Wl,--pop-state)
+endif()
+add_library(mmkd::malloc ALIAS mmkd_malloc)
+
 # Put into mmkd, which writes it into its reports.
 find_file(MMKD_CHART_JS chart.min.js PATHS /usr/share/javascript/chart.js REQUIRED)
 

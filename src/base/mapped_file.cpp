@@ -30,6 +30,10 @@ MappedFile::MappedFile(const std::filesystem::path& path, MapAccess access) {
   }
 }
 
+void MappedFile::let_pages_go() const {
+  if (data_ != nullptr) ::madvise(data_, size_, MADV_DONTNEED);  // where it fails they merely stay
+}
+
 MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(data_, size_);
 }

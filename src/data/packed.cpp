@@ -1,6 +1,7 @@
 #include "mmkd/data/packed.h"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "manifest.h"
@@ -52,6 +53,17 @@ struct PackedSplit::Impl {
   std::int64_t size = 0, samples_per_shard = 1;
   std::vector<std::int64_t> kept_before;  // of each sample that is left out, how many before it are not; ascending
   bool verify = true;
+  std::atomic<std::size_t> bytes_read = 0;  // since pages were let go
+
+  /// Mapped pages count as memory of the process, however large the data set: they are let go now and then.
+  void count_read(const Record& record) {
+    constexpr std::size_t kMost = std::size_t{16} << 20;
+    std::size_t bytes = 0;
+    for (const auto& pixels : record.pixels) bytes += pixels.size();
+    if (bytes_read.fetch_add(bytes) + bytes < kMost) return;
+    if (bytes_read.exchange(0) < kMost) return;  // another thread was faster
+    for (const auto& shard : shards) shard.let_pages_go();
+  }
 
   std::pair<const Shard&, std::int64_t> locate(std::int64_t i) const {
     if (i < 0 || i >= size) throw Error("packed data {}: sample {} of {} was asked for", info.folder.string(), i, size);
@@ -98,7 +110,9 @@ std::int64_t PackedSplit::size() const { return impl_->size; }
 Record PackedSplit::get(std::int64_t i) const {
   const auto [shard, row] = impl_->locate(i);
   if (impl_->verify) shard.verify(row);
-  return shard.get(row);
+  const Record record = shard.get(row);
+  impl_->count_read(record);
+  return record;
 }
 
 std::int64_t PackedSplit::length(std::int64_t i, int token_stream) const {

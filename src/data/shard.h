@@ -46,6 +46,8 @@ class Shard {
   void verify(std::int64_t i) const;
   std::int64_t length(std::int64_t i, int token_stream) const;
   const std::string& name() const { return name_; }
+  /// See MappedFile.
+  void let_pages_go() const { file_.let_pages_go(); }
 
  private:
   std::string name_;

@@ -83,6 +83,18 @@ void broadcast_from_rank_zero(const World& world, const std::vector<at::Tensor>&
   c10d::broadcast_coalesced(world.group(), values, kBroadcastBytes, 0);
 }
 
+/// The backend divides as it adds; the Reducer by itself makes a pass over each gradient for that.
+class Average final : public c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::ProcessGroup>> {
+ public:
+  using CppCommHookInterface::CppCommHookInterface;
+  c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override {
+    std::vector<at::Tensor> tensors{bucket.getBufferRef()};
+    c10d::AllreduceOptions options;
+    options.reduceOp = c10d::ReduceOp::AVG;
+    return state_->allreduce(tensors, options)->getFuture();
+  }
+};
+
 std::unique_ptr<c10d::Reducer> make_reducer(const World& world, std::vector<at::Tensor> parameters) {
   const std::vector<bool> no_sparse_gradients(parameters.size(), false);
   const std::vector<std::size_t> limits{c10d::kDefaultFirstBucketBytes, c10d::kDefaultBucketBytesCap};
@@ -90,12 +102,14 @@ std::unique_ptr<c10d::Reducer> make_reducer(const World& world, std::vector<at::
       std::get<0>(c10d::compute_bucket_assignment_by_size(parameters, limits, no_sparse_gradients));
   // Gradients become ready from the last layer to the first.
   std::vector<std::vector<std::size_t>> buckets(in_forward_order.rbegin(), in_forward_order.rend());
-  return std::make_unique<c10d::Reducer>(
+  auto reducer = std::make_unique<c10d::Reducer>(
       std::move(parameters), std::move(buckets), world.group(), no_sparse_gradients, c10d::kDefaultBucketBytesCap,
       /*find_unused_parameters=*/false, /*gradient_as_bucket_view=*/true,
       /*param_names=*/std::unordered_map<std::size_t, std::string>{}, c10d::kDefaultFirstBucketBytes,
       /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
       /*bucket_bytes_cap_list=*/std::vector<std::int64_t>{});
+  reducer->register_comm_hook(std::make_unique<Average>(world.group()));
+  return reducer;
 }
 
 // Reducer notices at the next step that a parameter had no gradient in the last one, and speaks of Python then.

@@ -52,6 +52,8 @@ struct Float32 {
   }
   static __m512 load(const Value* from) { return _mm512_loadu_ps(from); }
   static void store(Value* to, __m512 values) { _mm512_storeu_ps(to, values); }
+  static __m512 load(const Value* from, __mmask16 lanes) { return _mm512_maskz_loadu_ps(lanes, from); }
+  static void store(Value* to, __m512 values, __mmask16 lanes) { _mm512_mask_storeu_ps(to, lanes, values); }
 };
 
 struct Bfloat16 {
@@ -61,12 +63,15 @@ struct Bfloat16 {
   static __m512 multiply_add(__m512i a, __m512i b, __m512 sum) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
   }
-  static __m512 load(const Value* from) {
-    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+  static __m512 widened(__m256i bits) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
   }
-  static void store(Value* to, __m512 values) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
+  static __m256i narrowed(__m512 values) { return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)); }
+  static __m512 load(const Value* from) { return widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))); }
+  static void store(Value* to, __m512 values) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrowed(values)); }
+  static __m512 load(const Value* from, __mmask16 lanes) { return widened(_mm256_maskz_loadu_epi16(lanes, from)); }
+  static void store(Value* to, __m512 values, __mmask16 lanes) {
+    _mm256_mask_storeu_epi16(to, lanes, narrowed(values));
   }
 };
 

@@ -38,40 +38,33 @@ Normal normal(__m512 x) {
   return {_mm512_mask_mov_ps(_mm512_sub_ps(one, beyond), negative, beyond), bell};
 }
 
+/// body(first element, lanes) over `count` elements, the last ones by a mask.
+template <class Body>
+void for_lanes(std::int64_t count, Body body) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) body(i, static_cast<__mmask16>(0xFFFF));
+  if (i < count) body(i, static_cast<__mmask16>((1U << static_cast<unsigned>(count - i)) - 1));
+}
+
 template <class T>
 void gelu(const typename T::Value* x, typename T::Value* out, std::int64_t count) {
-  std::int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    const __m512 value = T::load(x + i);
-    T::store(out + i, _mm512_mul_ps(value, normal(value).below));
-  }
-  if (i == count) return;
-  typename T::Value rest[kLanes] = {}, result[kLanes];
-  for (std::int64_t j = i; j < count; ++j) rest[j - i] = x[j];
-  const __m512 value = T::load(rest);
-  T::store(result, _mm512_mul_ps(value, normal(value).below));
-  for (std::int64_t j = i; j < count; ++j) out[j] = result[j - i];
-}
-
-__m512 gelu_slope(__m512 x) {
-  const Normal n = normal(x);
-  return _mm512_fmadd_ps(x, _mm512_mul_ps(n.bell, _mm512_set1_ps(0.39894228F)), n.below);  // Φ(x) + x φ(x)
+  for_lanes(count, [&](std::int64_t i, __mmask16 lanes) {
+    const __m512 value = T::load(x + i, lanes);
+    T::store(out + i, _mm512_mul_ps(value, normal(value).below), lanes);
+  });
 }
 
 template <class T>
-void gelu_gradient(const typename T::Value* x, const typename T::Value* up, typename T::Value* out,
-                   std::int64_t count) {
-  std::int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes)
-    T::store(out + i, _mm512_mul_ps(T::load(up + i), gelu_slope(T::load(x + i))));
-  if (i == count) return;
-  typename T::Value rest[kLanes] = {}, rest_up[kLanes] = {}, result[kLanes];
-  for (std::int64_t j = i; j < count; ++j) {
-    rest[j - i] = x[j];
-    rest_up[j - i] = up[j];
-  }
-  T::store(result, _mm512_mul_ps(T::load(rest_up), gelu_slope(T::load(rest))));
-  for (std::int64_t j = i; j < count; ++j) out[j] = result[j - i];
+void gelu_gradient(const typename T::Value* x, const typename T::Value* up, typename T::Value* gradient,
+                   typename T::Value* out, std::int64_t count) {
+  for_lanes(count, [&](std::int64_t i, __mmask16 lanes) {
+    const __m512 value = T::load(x + i, lanes);
+    const Normal n = normal(value);
+    if (out != nullptr) T::store(out + i, _mm512_mul_ps(value, n.below), lanes);
+    // Φ(x) + x φ(x)
+    const __m512 slope = _mm512_fmadd_ps(value, _mm512_mul_ps(n.bell, _mm512_set1_ps(0.39894228F)), n.below);
+    T::store(gradient + i, _mm512_mul_ps(T::load(up + i, lanes), slope), lanes);
+  });
 }
 
 }  // namespace
@@ -155,12 +148,13 @@ void gelu_forward(Element element, const void* x, void* out, std::int64_t count)
       : gelu<Bfloat16>(static_cast<const std::uint16_t*>(x), static_cast<std::uint16_t*>(out), count);
 }
 
-void gelu_backward(Element element, const void* x, const void* out_gradient, void* gradient, std::int64_t count) {
+void gelu_backward(Element element, const void* x, const void* out_gradient, void* gradient, void* out,
+                   std::int64_t count) {
   element == Element::float32
       ? gelu_gradient<Float32>(static_cast<const float*>(x), static_cast<const float*>(out_gradient),
-                               static_cast<float*>(gradient), count)
+                               static_cast<float*>(gradient), static_cast<float*>(out), count)
       : gelu_gradient<Bfloat16>(static_cast<const std::uint16_t*>(x), static_cast<const std::uint16_t*>(out_gradient),
-                                static_cast<std::uint16_t*>(gradient), count);
+                                static_cast<std::uint16_t*>(gradient), static_cast<std::uint16_t*>(out), count);
 }
 
 void column_sums(const std::uint16_t* x, std::int64_t stride, std::int64_t rows, std::int64_t columns, float* sums) {
@@ -186,7 +180,7 @@ void residual_norm_forward(const NormParameters&, std::int64_t, const float*, Co
 void residual_norm_backward(const NormParameters&, std::int64_t, const NormStatistics&, const NormGradients&, float*,
                             Matrix, float*, float*) {}
 void gelu_forward(Element, const void*, void*, std::int64_t) {}
-void gelu_backward(Element, const void*, const void*, void*, std::int64_t) {}
+void gelu_backward(Element, const void*, const void*, void*, void*, std::int64_t) {}
 
 #endif
 

@@ -1,8 +1,7 @@
 #include "mmkd/nn/activation.h"
 
 #include "mmkd/base/error.h"
-#include "mmkd/nn/cpu_kernels.h"
-#include "mmkd/nn/residual_norm.h"
+#include "mmkd/nn/gelu.h"
 
 namespace mmkd::nn {
 
@@ -17,18 +16,10 @@ Activation activation_from_name(const std::string& name, const std::string& wher
       name);
 }
 
-namespace {
-
-bool has_kernel(const at::Tensor& x) {
-  return cpu_kernels_run() && x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
-}
-
-}  // namespace
-
 at::Tensor activate(Activation activation, const at::Tensor& x) {
   switch (activation) {
     case Activation::gelu_erf:
-      return has_kernel(x) ? fast_gelu(x) : at::gelu(x, "none");
+      return fast_gelu_runs(x) ? fast_gelu(x) : at::gelu(x, "none");
     case Activation::gelu_tanh:
       return at::gelu(x, "tanh");
     case Activation::relu:

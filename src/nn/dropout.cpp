@@ -136,6 +136,8 @@ void check_probability(double p) {
   if (!(p >= 0 && p < 1.0 - 0.5 / 65536.0)) throw UsageError("dropout: a probability in [0, 1) is needed, found {}", p);
 }
 
+bool drops(double p, const ForwardContext& context) { return context.training && DropoutRate(p).threshold != 0; }
+
 void check_keys(const ForwardContext& context, std::int64_t samples) {
   const at::Tensor& keys = context.sample_keys;
   if (!keys.defined() || keys.dim() != 1 || keys.scalar_type() != at::kLong || !keys.is_cpu()) {
@@ -150,7 +152,7 @@ void check_keys(const ForwardContext& context, std::int64_t samples) {
 
 at::Tensor keyed_dropout(const at::Tensor& x, double p, std::uint64_t layer_id, const ForwardContext& context) {
   check_probability(p);
-  if (!context.training || DropoutRate(p).threshold == 0) return x;
+  if (!drops(p, context)) return x;
   check_keys(context, x.size(0));
   return KeyedDropout::apply(x, philox_keys(layer_id, context), std::optional<at::Tensor>(), p);
 }
@@ -158,7 +160,7 @@ at::Tensor keyed_dropout(const at::Tensor& x, double p, std::uint64_t layer_id, 
 at::Tensor keyed_dropout(const at::Tensor& x, const TokenLayout& layout, double p, std::uint64_t layer_id,
                          const ForwardContext& context) {
   check_probability(p);
-  if (!context.training || DropoutRate(p).threshold == 0) return x;
+  if (!drops(p, context)) return x;
   check_keys(context, layout.samples());
   if (x.size(0) != layout.rows())
     throw Error("dropout: {} rows of tokens, the layout has {}", x.size(0), layout.rows());
@@ -181,6 +183,8 @@ at::Tensor Dropout::forward(const at::Tensor& x, const ForwardContext& context) 
 at::Tensor Dropout::forward(const at::Tensor& x, const TokenLayout& layout, const ForwardContext& context) const {
   return keyed_dropout(x, layout, p, layer_id, context);
 }
+
+bool Dropout::acts(const ForwardContext& context) const { return drops(p, context); }
 
 void assign_dropout_ids(const torch::nn::Module& root) {
   for (const auto& item : root.named_modules(/*name_prefix=*/std::string(), /*include_self=*/false)) {

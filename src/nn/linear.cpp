@@ -11,6 +11,7 @@
 #include "mmkd/nn/activation.h"
 #include "mmkd/nn/cpu_kernels.h"
 #include "mmkd/nn/direct_gradients.h"
+#include "mmkd/nn/gelu.h"
 
 namespace mmkd::nn {
 namespace {
@@ -105,15 +106,18 @@ at::Tensor gradient_of_weight(const at::Tensor& weight, const at::Tensor& gradie
   return {};
 }
 
-/// x [M, K], a float32 weight [N, K] and bias [N]; computed in `type`, float32 or bfloat16.
+/// x [M, K], a float32 weight [N, K] and bias [N]; computed in `type`, float32 or bfloat16. `of_gelu`: of GELU(x),
+/// which backward computes again rather than that it is kept.
 struct LinearOfRows : torch::autograd::Function<LinearOfRows> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x_in, const at::Tensor& weight,
-                            const std::optional<at::Tensor>& bias, at::ScalarType type) {
-    const at::Tensor x = x_in.to(type), narrow = weight.to(type);
+                            const std::optional<at::Tensor>& bias, at::ScalarType type, bool of_gelu) {
+    const at::Tensor kept = of_gelu ? x_in.to(type).contiguous() : x_in.to(type), narrow = weight.to(type);
     const at::Tensor narrow_bias = bias ? bias->to(type) : at::Tensor();
-    context->save_for_backward({x, narrow, weight});
+    context->save_for_backward({kept, narrow, weight});
     context->saved_data["has_bias"] = bias.has_value();
     context->saved_data["x_type"] = static_cast<std::int64_t>(x_in.scalar_type());
+    context->saved_data["of_gelu"] = of_gelu;
+    const at::Tensor x = of_gelu ? gelu_values(kept) : kept;
     if (type == at::kFloat || !pays_for_one_product(x.size(0))) return at::linear(x, narrow, narrow_bias);
     return OneDnn::get().linear(x, OneDnn::get().prepare(narrow.contiguous(), x.size(0)), narrow_bias, "none");
   }
@@ -121,15 +125,17 @@ struct LinearOfRows : torch::autograd::Function<LinearOfRows> {
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
     const auto saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &narrow = saved[1], &weight = saved[2];
+    const at::Tensor &narrow = saved[1], &weight = saved[2];
+    at::Tensor x = saved[0];
     const at::Tensor gradient = gradients[0].to(x.scalar_type()).contiguous();
     const auto wants = [&](std::size_t input) { return context->needs_input_grad(input); };
     at::Tensor of_x, of_weight, of_bias;
-    if (wants(0))
-      of_x = at::mm(gradient, narrow).to(static_cast<at::ScalarType>(context->saved_data["x_type"].toInt()));
+    if (wants(0)) of_x = at::mm(gradient, narrow);
+    if (context->saved_data["of_gelu"].toBool()) x = wants(0) ? gelu_gradient_and_values(x, of_x) : gelu_values(x);
+    if (wants(0)) of_x = of_x.to(static_cast<at::ScalarType>(context->saved_data["x_type"].toInt()));
     if (wants(1)) of_weight = gradient_of_weight(weight, gradient, x);
     if (context->saved_data["has_bias"].toBool() && wants(2)) of_bias = column_sums(gradient);
-    return {of_x, of_weight, of_bias, at::Tensor()};
+    return {of_x, of_weight, of_bias, at::Tensor(), at::Tensor()};
   }
 };
 
@@ -183,28 +189,45 @@ at::Tensor without_autocast(Body body) {
   return body();
 }
 
+/// linear() by LinearOfRows, over the last dimension.
+at::Tensor linear_of_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, at::ScalarType type,
+                          bool of_gelu) {
+  const at::Tensor rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});
+  const at::Tensor y =
+      LinearOfRows::apply(rows, weight, bias.defined() ? std::optional(bias) : std::nullopt, type, of_gelu);
+  if (x.dim() == 2) return y;
+  auto shape = x.sizes().vec();
+  shape.back() = y.size(1);
+  return y.view(shape);
+}
+
+/// Whether LinearOfRows serves x.
+bool is_served(const at::Tensor& x) { return runs_in_bfloat16(x) || (x.is_cpu() && compute_type(x) == at::kFloat); }
+
 }  // namespace
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  const auto type = compute_type(x);
   const bool narrow = runs_in_bfloat16(x);
-  if (!narrow && (!x.is_cpu() || type != at::kFloat)) return at::linear(x, weight, bias);
+  if (!is_served(x)) return at::linear(x, weight, bias);
+  const auto type = compute_type(x);  // of the caller's autocast
   return without_autocast([&] {
     if (narrow && uses_constant_weights()) return linear_of_constant(x, weight, bias, "none");
     // Counters of operations and profilers know at::linear.
     if (!at::GradMode::is_enabled() && !narrow) return at::linear(x, weight, bias);
-    const at::Tensor rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});
-    const at::Tensor y = LinearOfRows::apply(rows, weight, bias.defined() ? std::optional(bias) : std::nullopt, type);
-    if (x.dim() == 2) return y;
-    auto shape = x.sizes().vec();
-    shape.back() = y.size(1);
-    return y.view(shape);
+    return linear_of_rows(x, weight, bias, type, false);
   });
 }
 
 at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   if (!uses_constant_weights() || !runs_in_bfloat16(x)) return activate(Activation::gelu_erf, linear(x, weight, bias));
   return without_autocast([&] { return linear_of_constant(x, weight, bias, "gelu"); });
+}
+
+at::Tensor gelu_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const auto type = compute_type(x);
+  if (!at::GradMode::is_enabled() || !is_served(x) || !fast_gelu_runs(x) || x.scalar_type() != type)
+    return linear(activate(Activation::gelu_erf, x), weight, bias);
+  return without_autocast([&] { return linear_of_rows(x, weight, bias, type, true); });
 }
 
 }  // namespace mmkd::nn

@@ -107,41 +107,6 @@ struct ResidualNorm : torch::autograd::Function<ResidualNorm> {
   }
 };
 
-/// body(offset in bytes, elements) over parts of x, in parallel.
-template <class Body>
-void for_elements(const at::Tensor& x, Body body) {
-  constexpr std::int64_t kGrain = 16384;  // elements
-  const auto size = static_cast<std::int64_t>(x.element_size());
-  at::parallel_for(0, x.numel(), kGrain,
-                   [&](std::int64_t begin, std::int64_t end) { body(begin * size, end - begin); });
-}
-
-const char* bytes_of(const at::Tensor& x) { return static_cast<const char*>(x.const_data_ptr()); }
-char* writable_bytes_of(const at::Tensor& x) { return static_cast<char*>(x.data_ptr()); }
-
-struct FastGelu : torch::autograd::Function<FastGelu> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& input) {
-    const at::Tensor x = input.contiguous();
-    const at::Tensor out = at::empty_like(x);
-    for_elements(x, [&](std::int64_t offset, std::int64_t count) {
-      kernels::gelu_forward(element_of(x), bytes_of(x) + offset, writable_bytes_of(out) + offset, count);
-    });
-    context->save_for_backward({x});
-    return out;
-  }
-
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const at::Tensor x = context->get_saved_variables()[0];
-    const at::Tensor up = gradients[0].to(x.scalar_type()).contiguous();
-    const at::Tensor out = at::empty_like(x);
-    for_elements(x, [&](std::int64_t offset, std::int64_t count) {
-      kernels::gelu_backward(element_of(x), bytes_of(x) + offset, bytes_of(up) + offset,
-                             writable_bytes_of(out) + offset, count);
-    });
-    return {out};
-  }
-};
-
 }  // namespace
 
 ResidualNormOutput residual_norm(const at::Tensor& residual, const at::Tensor& branch, const LayerNorm& norm, Keep keep,
@@ -158,7 +123,5 @@ ResidualNormOutput residual_norm(const at::Tensor& residual, const at::Tensor& b
   if (keep == Keep::sum) return {branch.defined() ? outputs[1] : residual, outputs[0], {}};
   return {{}, outputs[0], outputs.size() > 1 ? outputs[1] : outputs[0]};
 }
-
-at::Tensor fast_gelu(const at::Tensor& x) { return FastGelu::apply(x); }
 
 }  // namespace mmkd::nn

@@ -6,10 +6,10 @@ namespace mmkd::nn {
 
 namespace {
 
-/// Up to a multiple of a power of two that is a thirty-second to a sixteenth of it.
+/// Up to a multiple of a power of two that is a sixteenth to an eighth of it.
 std::int64_t rounded(std::int64_t tokens) {
   std::int64_t step = 1;
-  while (32 * step <= tokens) step *= 2;
+  while (16 * step <= tokens) step *= 2;
   return (tokens + step - 1) / step * step;
 }
 

@@ -35,11 +35,16 @@ at::Tensor drop(const Dropout& dropout, const at::Tensor& x, const TokenLayout* 
 
 at::Tensor TransformerLayer::feed_forward(const at::Tensor& x, const TokenLayout* layout,
                                           const ForwardContext& context) const {
-  const auto& in = *feed_forward_in_;
-  const at::Tensor hidden =
-      activation_ == Activation::gelu_erf ? linear_gelu(x, in.weight, in.bias) : activate(activation_, in.forward(x));
-  return drop(*output_dropout_, feed_forward_out_->forward(drop(*activation_dropout_, hidden, layout, context)), layout,
-              context);
+  const auto &in = *feed_forward_in_, &out = *feed_forward_out_;
+  at::Tensor result;
+  if (activation_ == Activation::gelu_erf && at::GradMode::is_enabled() && !activation_dropout_->acts(context)) {
+    result = gelu_linear(in.forward(x), out.weight, out.bias);
+  } else {
+    const at::Tensor hidden =
+        activation_ == Activation::gelu_erf ? linear_gelu(x, in.weight, in.bias) : activate(activation_, in.forward(x));
+    result = out.forward(drop(*activation_dropout_, hidden, layout, context));
+  }
+  return drop(*output_dropout_, result, layout, context);
 }
 
 /// What follows the attention, for the tokens of `x`, which entered the layer, and their `attended`.

@@ -5,6 +5,8 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <list>
@@ -18,22 +20,33 @@ namespace mmkd {
 namespace {
 
 constexpr std::size_t kSmallest = std::size_t{64} << 10;  // below, the C library is fast
+constexpr std::size_t kPage = 4096;                       // divides every block's size
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kAlways = std::size_t{32} << 20;  // bytes that may be kept whatever the peak
+
+std::size_t rounded_up(std::size_t size, std::size_t unit) { return (size + unit - 1) / unit * unit; }
 
 /// In eighths of a power of two: sizes that differ by little, as those of packed texts do, share blocks.
 std::size_t block_size(std::size_t bytes) {
   std::size_t step = kSmallest / 8;
   while (16 * step < bytes) step *= 2;
-  return (bytes + step - 1) / step * step;
+  return rounded_up(bytes, step);
 }
 
+/// Each block is a mapping of its own, so that what is given back leaves the process: in the C library's heap, blocks
+/// of many sizes leave holes.
 void* take_from_system(std::size_t size) {
-  const std::size_t alignment = size >= kHugePage ? kHugePage : std::size_t{4096};
-  void* memory = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
-  if (memory == nullptr) throw std::bad_alloc();
-  if (size >= kHugePage) madvise(memory, size, MADV_HUGEPAGE);  // a wish: what the system makes of it is its business
-  return memory;
+  const std::size_t alignment = size >= kHugePage ? kHugePage : kPage;
+  void* mapping = mmap(nullptr, size + alignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapping == MAP_FAILED) throw std::bad_alloc();
+  auto* const begin = static_cast<std::byte*>(mapping);
+  const std::size_t before =
+      rounded_up(reinterpret_cast<std::uintptr_t>(begin), alignment) - reinterpret_cast<std::uintptr_t>(begin);
+  if (before > 0) munmap(begin, before);
+  munmap(begin + before + size, alignment - before);
+  std::byte* const block = begin + before;
+  if (size >= kHugePage) madvise(block, size, MADV_HUGEPAGE);  // a wish: what the system makes of it is its business
+  return block;
 }
 
 class BlockCache {
@@ -66,7 +79,7 @@ class BlockCache {
     used_bytes_ -= size;
     free_bytes_ += size;
     by_size_.emplace(size, by_age_.insert(by_age_.end(), memory));
-    while (free_bytes_ > kAlways && used_bytes_ + free_bytes_ > peak_ + peak_ / 4) release_oldest();
+    while (free_bytes_ > kAlways && used_bytes_ + free_bytes_ > peak_ + peak_ / 16) release_oldest();
     return true;
   }
 
@@ -83,9 +96,9 @@ class BlockCache {
     const auto oldest = by_age_.begin();
     const auto entry =
         std::find_if(by_size_.begin(), by_size_.end(), [&](const auto& item) { return item.second == oldest; });
+    munmap(*oldest, entry->first);
     free_bytes_ -= entry->first;
     by_size_.erase(entry);
-    std::free(*oldest);
     by_age_.erase(oldest);
   }
 

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <span>
+#include <thread>
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
@@ -237,6 +239,31 @@ TEST(BadSamples, MayNotLeaveTheTrainOrDevSplitEmpty) {
   for (const auto& row : set.dev) fs::remove(set.image(row));
   set.config.data.on_bad_sample = OnBadSample::quarantine;
   expect_contains(complaint(set.config), "the dev split has no usable samples");
+}
+
+// Enough reads for the pages of the shards to be let go several times, while other threads hold what they got.
+TEST(PackedSplit, StaysReadableWhilePagesAreLetGo) {
+  const SmallSet set;
+  const PackedSplit train(pack_alone(set.config), Split::train, true);
+  std::vector<std::vector<std::uint8_t>> expected;
+  for (std::int64_t i = 0; i < train.size(); ++i) {
+    const auto pixels = train.get(i).pixels[0];
+    expected.emplace_back(pixels.begin(), pixels.end());
+  }
+  constexpr std::int64_t kReads = 40'000;
+  std::atomic<std::int64_t> wrong = 0;
+  const auto read = [&](std::int64_t first) {
+    for (std::int64_t k = 0; k < kReads; ++k) {
+      const auto held = train.get((first + k) % train.size()).pixels[0];
+      const auto other = train.get((first + 5 * k) % train.size()).pixels[0];
+      wrong += std::ranges::equal(held, expected[static_cast<std::size_t>((first + k) % train.size())]) ? 0 : 1;
+      wrong += std::ranges::equal(other, expected[static_cast<std::size_t>((first + 5 * k) % train.size())]) ? 0 : 1;
+    }
+  };
+  std::thread beside(read, 0);
+  read(7);
+  beside.join();
+  EXPECT_EQ(wrong, 0);
 }
 
 TEST(DescribePack, TellsCountsClassesStreamsAndTokenLengths) {

@@ -10,7 +10,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::string kLong = "training.teacher_epochs=40";
+const std::string kLong = "training.teacher_epochs=100";
 
 class SharedStage : public ::testing::Test {
  protected:
@@ -66,9 +66,10 @@ TEST_F(SharedStage, IsTakenOverFromAJobThatWasKilledAndGoesOnFromItsCheckpoint) 
 }
 
 TEST_F(SharedStage, CanBeWaitedForNoLongerThanOneLikes) {
-  const auto first = start("first");
+  const std::vector<std::string> endless{"training.teacher_epochs=100000"};  // it must not end before the signal comes
+  const auto first = start("first", endless);
   ASSERT_TRUE(first->wait_until([&] { return says(*first, "teacher: epoch 1 "); })) << first->err();
-  const auto second = start("second");
+  const auto second = start("second", endless);
   ASSERT_TRUE(second->wait_until([&] { return says(*second, "builds this stage since"); })) << second->err();
   second->send(SIGUSR2);  // which mpirun hands on
   const auto result = second->wait();

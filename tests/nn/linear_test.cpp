@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 #include <torch/autograd.h>
 
+#include <optional>
 #include <vector>
+
+#include "mmkd/nn/activation.h"
 
 namespace mmkd::nn {
 namespace {
@@ -92,6 +95,31 @@ TEST_P(LinearTest, ConstantWeightsGiveTheSame) {
   for (int use = 0; use < 2; ++use) {
     EXPECT_LT(largest_difference(linear(x_, weight_, bias_), plain), kBfloat16);
     EXPECT_LT(largest_difference(linear_gelu(x_, weight_, bias_), gelu), kBfloat16);
+  }
+}
+
+TEST_P(LinearTest, OfGeluIsTheTwoApartBitForBit) {
+  for (const bool narrow : {false, true}) {
+    std::optional<Autocast> autocast;
+    if (narrow) autocast.emplace();
+    const auto type = narrow ? at::kBFloat16 : at::kFloat;
+    const auto leaf = [](const at::Tensor& t) { return t.defined() ? t.detach().clone().requires_grad_(true) : t; };
+    for (const bool of_x : {true, false}) {
+      const auto apart = [&](auto&& function) {
+        const at::Tensor x = of_x ? leaf(x_.to(type)) : x_.to(type), weight = leaf(weight_), bias = leaf(bias_);
+        const at::Tensor y = function(x, weight, bias);
+        y.to(at::kFloat).square().sum().backward();
+        std::vector<at::Tensor> results{y.detach(), weight.grad()};
+        if (bias.defined()) results.push_back(bias.grad());
+        if (of_x) results.push_back(x.grad());
+        return results;
+      };
+      const auto found = apart([](const auto& x, const auto& w, const auto& b) { return gelu_linear(x, w, b); });
+      const auto wanted = apart(
+          [](const auto& x, const auto& w, const auto& b) { return linear(activate(Activation::gelu_erf, x), w, b); });
+      ASSERT_EQ(found.size(), wanted.size());
+      for (std::size_t i = 0; i < found.size(); ++i) EXPECT_TRUE(at::equal(found[i], wanted[i])) << i << narrow << of_x;
+    }
   }
 }
 

@@ -26,6 +26,9 @@ class MappedFile {
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
   std::span<const std::byte> bytes() const { return {static_cast<const std::byte*>(data_), size_}; }
+  /// Takes the pages out of this process's memory; they come back, from the system's cache of the file, when they are
+  /// read again. Pointers stay valid, and other threads may be reading. Only for read_only.
+  void let_pages_go() const;
 
  private:
   void* data_ = nullptr;

@@ -46,8 +46,9 @@ void residual_norm_backward(const NormParameters& parameters, std::int64_t rows,
 
 /// out = x Φ(x), Φ by erf to an absolute error of 1.5e-7 (Abramowitz and Stegun 7.1.26).
 void gelu_forward(Element element, const void* x, void* out, std::int64_t count);
-/// gradient of x from that of out
-void gelu_backward(Element element, const void* x, const void* out_gradient, void* gradient, std::int64_t count);
+/// Gradient of x from that of out, which may lie in the same place; where `out` is given, out once more.
+void gelu_backward(Element element, const void* x, const void* out_gradient, void* gradient, void* out,
+                   std::int64_t count);
 
 /// sums [columns] of x [rows, columns] bfloat16, whose rows begin `stride` elements apart; columns a multiple of 16.
 void column_sums(const std::uint16_t* x, std::int64_t stride, std::int64_t rows, std::int64_t columns, float* sums);

@@ -38,6 +38,8 @@ class Dropout : public torch::nn::Module {
   explicit Dropout(double probability);
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context) const;
   at::Tensor forward(const at::Tensor& x, const TokenLayout& layout, const ForwardContext& context) const;
+  /// Whether forward() gives something else than x.
+  bool acts(const ForwardContext& context) const;
 
   double p;
   std::uint64_t layer_id = 0;

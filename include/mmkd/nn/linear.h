@@ -15,6 +15,9 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 /// GELU (erf form) of linear(); one pass where nothing is differentiated and weights are constant.
 at::Tensor linear_gelu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
+/// linear() of GELU(x). For the gradients x is kept, and GELU is computed again: half the memory of the two apart.
+at::Tensor gelu_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
 /// While one of these lives, on its thread, the values of weights do not change: linear() without gradients then keeps
 /// them in the form that it needs, and does not make it anew for each batch. They may be nested.
 class ConstantWeights {

@@ -25,7 +25,4 @@ enum class Keep {
 ResidualNormOutput residual_norm(const at::Tensor& residual, const at::Tensor& branch, const LayerNorm& norm, Keep keep,
                                  at::ScalarType type);
 
-/// x Φ(x) with the erf form, in the type of x: what at::gelu(x, "none") gives, to 2e-7 of float32.
-at::Tensor fast_gelu(const at::Tensor& x);
-
 }  // namespace mmkd::nn

@@ -13,8 +13,8 @@ class TokenLayout {
  public:
   /// Every sample has `tokens` of them.
   static TokenLayout uniform(std::int64_t samples, std::int64_t tokens);
-  /// The true values of mask [B, S] bool, on the CPU, and rows behind them up to a multiple of about a sixteenth.
-  /// Nothing where those of a sample are not the first of its row, or where it has none.
+  /// The true values of mask [B, S] bool, on the CPU, and rows behind them up to a multiple of a sixteenth to an
+  /// eighth. Nothing where those of a sample are not the first of its row, or where it has none.
   static std::optional<TokenLayout> of_mask(const at::Tensor& mask);
 
   std::int64_t samples() const { return offsets_.size(0) - 1; }
