@@ -110,15 +110,16 @@ LOSSES = ["vanilla", "combined", "crd", "rkd", "mmd"]
 
 
 def settings_of_job(a, seed, folder):
+    """`folder` None: of a sweep, whose file says the folders."""
     settings = {"data.root": data_folder(), "data.batch_size": a.batch, "data.num_workers": a.workers,
                 "teacher.tokenizer": VOCABULARY, "student.tokenizer": VOCABULARY, "training.precision": a.dtype,
-                "training.teacher_epochs": a.epochs[0], "training.student_epochs": a.epochs[1],
-                "logging.log_dir": f"{folder}/log", "artifacts.root": f"{folder}/artifacts", "device": a.device}
-    if seed is not None:
-        settings["training.seed"] = seed
+                "training.seed": seed, "training.teacher_epochs": a.epochs[0], "training.student_epochs": a.epochs[1],
+                "device": a.device}
+    if folder:
+        settings |= {"logging.log_dir": f"{folder}/log", "artifacts.root": f"{folder}/artifacts"}
     if os.environ.get("MMKD_PEERS_DIR"):
         for role in ("teacher", "student"):
-            settings[f"{role}.weights"] = f"{peers_folder()}/weights/{a.scale}-{role}-seed{seed or 0}.safetensors"
+            settings[f"{role}.weights"] = f"{peers_folder()}/weights/{a.scale}-{role}-seed{seed}.safetensors"
     return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
 
 
@@ -130,8 +131,10 @@ def sweep(a):
         with tempfile.TemporaryDirectory() as folder:
             file = f"{folder}/losses.yaml"
             with open(file, "w", encoding="utf-8") as out:
-                out.write(f"base: {ROOT}/bench/{a.scale}.yaml\ngrid:\n  loss.type: [{', '.join(LOSSES)}]\n")
-            command = [program("mmkd"), "sweep", "run", file, "-n", str(a.ranks), *settings_of_job(a, None, folder)]
+                out.write(f"base: {ROOT}/bench/{a.scale}.yaml\nlogs: {folder}/logs\nartifacts: {folder}/artifacts\n"
+                          f"grid:\n  loss.type: [{', '.join(LOSSES)}]\n")
+            command = [program("mmkd"), "sweep", "run", file, "-n", str(a.ranks),
+                       "-j", str(max(1, os.cpu_count() // a.ranks)), *settings_of_job(a, 0, None)]
             start = time.time()
             run(command, dict(os.environ))
             walls.append(time.time() - start)

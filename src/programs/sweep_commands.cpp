@@ -77,10 +77,8 @@ struct RunCommand {
     install_stop_handlers();
     const auto graph = sweep.graph();
     options.launch.programs = programs();
-    const auto cores = std::max(1U, std::thread::hardware_concurrency());
-    const auto processes = static_cast<unsigned>(options.jobs * std::max(1, options.launch.ranks));
-    if (options.jobs > 1 && std::getenv("OMP_NUM_THREADS") == nullptr)
-      options.launch.environment["OMP_NUM_THREADS"] = std::to_string(std::max(1U, cores / processes));
+    if (std::getenv("OMP_NUM_THREADS") == nullptr)
+      options.cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
     const auto outcome = run_sweep(graph, options);
     print(fmt::format("{} stages built, {} were there, {} failed, {} not possible\n", outcome.built, outcome.reused,
                       outcome.failed, outcome.blocked));

@@ -96,7 +96,10 @@ class LocalRunner {
       if (states_[i] != State::open || !parents_done(i)) continue;
       const auto& node = graph_.nodes[i];
       states_[i] = State::running;
-      running_.push_back({i, std::make_unique<RunningTask>(folder_, read_task(folder_, node.id), options_.launch)});
+      Launch launch = options_.launch;
+      if (options_.cores > 0)
+        launch.environment["OMP_NUM_THREADS"] = std::to_string(threads_of_node(graph_, i, options_));
+      running_.push_back({i, std::make_unique<RunningTask>(folder_, read_task(folder_, node.id), launch)});
       say(fmt::format("{} {}: started, for {}", counter(), node.id, for_whom(node)));
     }
   }
@@ -192,6 +195,18 @@ class LocalRunner {
 };
 
 }  // namespace
+
+int threads_of_node(const SweepGraph& graph, std::size_t node, const LocalOptions& options) {
+  std::vector<int> depths;
+  for (const auto& one : graph.nodes) {
+    int depth = 0;
+    for (const auto parent : one.parents) depth = std::max(depth, depths[parent] + 1);
+    depths.push_back(depth);
+  }
+  const auto beside = std::count(depths.begin(), depths.end(), depths[node]);
+  const auto nodes = static_cast<int>(std::min<std::ptrdiff_t>(options.jobs, beside));
+  return std::max(1, options.cores / (nodes * std::max(1, options.launch.ranks)));
+}
 
 SweepOutcome run_sweep(const SweepGraph& graph, const LocalOptions& options) {
   make_folder(SweepFolder(graph.sweep).root);

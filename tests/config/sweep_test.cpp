@@ -20,9 +20,9 @@ class Sweeps : public ::testing::Test {
     write_file_atomic(folder_ / "study.yaml", yaml);
     return load_sweep(folder_ / "study.yaml", overrides);
   }
-  std::string error(const std::string& yaml) const {
+  std::string error(const std::string& yaml, const std::vector<std::string>& overrides = {}) const {
     try {
-      load(yaml);
+      load(yaml, overrides);
     } catch (const ConfigError& e) {
       return e.what();
     }
@@ -119,6 +119,8 @@ TEST_F(Sweeps, SayWhatIsWrongAndWhere) {
             std::string::npos);
   EXPECT_NE(error("base: nowhere.yaml\n").find("nowhere.yaml"), std::string::npos);
   EXPECT_NE(error("base: base.yaml\nset: {training.seeds: [1, 2]}\n").find("`seeds` of the sweep"), std::string::npos);
+  EXPECT_NE(error("base: base.yaml\nset: {logging.log_dir: x}\n").find("`logs` of the sweep"), std::string::npos);
+  EXPECT_NE(error("base: base.yaml\n", {"artifacts.root=x"}).find("`artifacts` of the sweep"), std::string::npos);
 }
 
 TEST_F(Sweeps, NamesNeverLeaveTheirFolder) {

@@ -6,6 +6,7 @@
 #include "mmkd/base/files.h"
 #include "mmkd/config/print.h"
 #include "mmkd/stages/lock.h"
+#include "mmkd/sweep/local.h"
 #include "mmkd/sweep/show.h"
 #include "tests/data/small_set.h"
 
@@ -44,6 +45,22 @@ class SweepGraphs : public ::testing::Test {
 
   test::SmallSet set_;
 };
+
+TEST_F(SweepGraphs, GiveCoresToTheNodesThatMayRunAtTheSameTime) {
+  const auto sweep = graph("grid: {loss.type: [vanilla, combined, crd]}\n");
+  LocalOptions options;
+  options.cores = 8;
+  const auto threads = [&](const std::string& stage) { return threads_of_node(sweep, number(sweep, stage), options); };
+  EXPECT_EQ(threads("student"), 8);
+  options.jobs = 2;
+  EXPECT_EQ(threads("teacher"), 8);
+  EXPECT_EQ(threads("student"), 4);
+  options.jobs = 100;
+  EXPECT_EQ(threads("student"), 2) << "of three";
+  options.launch.ranks = 4;
+  EXPECT_EQ(threads("teacher"), 2);
+  EXPECT_EQ(threads("student"), 1);
+}
 
 TEST_F(SweepGraphs, OfLossesShareTeacherAndCache) {
   const auto sweep = graph("grid: {loss.type: [vanilla, combined, crd, rkd, mmd]}\n");
