@@ -83,28 +83,37 @@ std::array<InputSpec, 2> input_specs(const PackedInfo& info) {
   return specs;
 }
 
-void convert_pixels(std::span<const std::uint8_t> rgb, const PixelTable& table, bool bgr, float* out) {
+template <class T>
+void convert_pixels(std::span<const std::uint8_t> rgb, const PixelValues<T>& values, bool bgr, T* out) {
   const std::size_t pixels = rgb.size() / 3;
   // One pass over the source with three sequential outputs; the tables (3 KiB) stay in the first-level cache.
   const std::uint8_t* in = rgb.data();
-  float* red = out + (bgr ? 2 * pixels : 0);
-  float* green = out + pixels;
-  float* blue = out + (bgr ? 0 : 2 * pixels);
-  const float* red_table = table[bgr ? 2 : 0].data();
-  const float* green_table = table[1].data();
-  const float* blue_table = table[bgr ? 0 : 2].data();
+  T* red = out + (bgr ? 2 * pixels : 0);
+  T* green = out + pixels;
+  T* blue = out + (bgr ? 0 : 2 * pixels);
+  const T* red_values = values[bgr ? 2 : 0].data();
+  const T* green_values = values[1].data();
+  const T* blue_values = values[bgr ? 0 : 2].data();
   for (std::size_t i = 0; i < pixels; ++i) {
-    red[i] = red_table[in[3 * i]];
-    green[i] = green_table[in[3 * i + 1]];
-    blue[i] = blue_table[in[3 * i + 2]];
+    red[i] = red_values[in[3 * i]];
+    green[i] = green_values[in[3 * i + 1]];
+    blue[i] = blue_values[in[3 * i + 2]];
   }
 }
 
+template void convert_pixels(std::span<const std::uint8_t>, const PixelValues<float>&, bool, float*);
+template void convert_pixels(std::span<const std::uint8_t>, const PixelValues<c10::BFloat16>&, bool, c10::BFloat16*);
+
 BatchAssembler::BatchAssembler(const SampleSource& source, AssemblerOptions options)
     : source_(source), options_(std::move(options)) {
+  if (options_.pixel_type != at::kFloat && options_.pixel_type != at::kBFloat16)
+    throw Error("batches: pictures are float32 or bfloat16, {} was asked for", c10::toString(options_.pixel_type));
   const auto tower = [](const std::optional<InputSpec>& spec) -> std::optional<Tower> {
     if (!spec) return std::nullopt;
-    return Tower{*spec, pixel_table(spec->policy)};
+    Tower made{.spec = *spec, .table = pixel_table(spec->policy), .rounded = {}};
+    for (std::size_t channel = 0; channel < made.table.size(); ++channel)
+      std::copy(made.table[channel].begin(), made.table[channel].end(), made.rounded[channel].begin());
+    return made;
   };
   teacher_ = tower(options_.teacher);
   student_ = tower(options_.student);
@@ -169,10 +178,17 @@ void BatchAssembler::add_inputs(Batch& batch, std::span<const Record> records, s
 
 at::Tensor BatchAssembler::pixels(const Tower& tower, std::span<const Record> records,
                                   std::span<const std::int64_t> views) const {
-  const auto& [spec, table] = tower;
+  if (options_.pixel_type == at::kBFloat16) return pixels(tower, tower.rounded, records, views);
+  return pixels(tower, tower.table, records, views);
+}
+
+template <class T>
+at::Tensor BatchAssembler::pixels(const Tower& tower, const PixelValues<T>& values, std::span<const Record> records,
+                                  std::span<const std::int64_t> views) const {
+  const auto& spec = tower.spec;
   const auto expected = static_cast<std::size_t>(3 * spec.height * spec.width);
-  auto result = empty({static_cast<std::int64_t>(records.size()), 3, spec.height, spec.width}, at::kFloat);
-  auto* out = result.mutable_data_ptr<float>();
+  auto result = empty({static_cast<std::int64_t>(records.size()), 3, spec.height, spec.width}, options_.pixel_type);
+  auto* out = result.mutable_data_ptr<T>();
   for (std::size_t i = 0; i < records.size(); ++i) {
     const auto& rgb = records[i].pixels.at(static_cast<std::size_t>(spec.image_stream));
     if (rgb.size() != expected) {
@@ -180,11 +196,11 @@ at::Tensor BatchAssembler::pixels(const Tower& tower, std::span<const Record> re
                   expected, spec.height, spec.width);
     }
     if (views.empty()) {
-      convert_pixels(rgb, table, spec.policy.bgr, out);
+      convert_pixels(rgb, values, spec.policy.bgr, out);
     } else {
       const Image stored{.height = spec.height, .width = spec.width, .rgb = {rgb.begin(), rgb.end()}};
       const auto view = draw_view(options_.augment, options_.seed, records[i].sample_key, views[i]);
-      convert_pixels(apply_view(stored, view).rgb, table, spec.policy.bgr, out);
+      convert_pixels<T>(apply_view(stored, view).rgb, values, spec.policy.bgr, out);
     }
     out += expected;
   }

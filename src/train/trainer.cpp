@@ -170,6 +170,8 @@ void Trainer::train_epoch() {
   if (parts_.joint_teacher != nullptr) parts_.joint_teacher->train();
   auto options = parts_.assembler;
   options.pin_memory = parts_.world.device().is_cuda();
+  // Under autocast pictures are rounded by the first layer that sees them; so they are when they are made.
+  if (spec_.precision == Precision::bf16) options.pixel_type = at::kBFloat16;
   BatchLoader loader(BatchAssembler(parts_.train, options),
                      epoch_plans(sampler_, {.world = parts_.world.size(),
                                             .seed = spec_.seed,

@@ -84,6 +84,19 @@ TEST(BatchAssembler, NormalisesEachChannelOfTheNetworkWithItsOwnMean) {
   }
 }
 
+TEST(BatchAssembler, RoundsPicturesAsACastWould) {
+  const MemorySource source(8);
+  const auto made = [&](at::ScalarType type) {
+    AssemblerOptions options{.teacher = {}, .student = large_spec()};
+    options.pixel_type = type;
+    return BatchAssembler(source, options).assemble(plan_of({7, 3, 0}));
+  };
+  const auto exact = made(at::kFloat), rounded = made(at::kBFloat16);
+  ASSERT_EQ(rounded.student.pixels.scalar_type(), at::kBFloat16);
+  EXPECT_TRUE(at::equal(rounded.student.pixels, exact.student.pixels.to(at::kBFloat16)));
+  EXPECT_THROW(made(at::kDouble), Error);
+}
+
 TEST(BatchAssembler, GivesLabelsAndKeysOfEachRow) {
   const MemorySource source(8);
   const auto batch = BatchAssembler(source, {.teacher = {}, .student = large_spec()}).assemble(plan_of({7, 3}));

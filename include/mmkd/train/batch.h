@@ -99,16 +99,23 @@ struct InputSpec {
 /// [teacher, student]
 std::array<InputSpec, 2> input_specs(const PackedInfo& info);
 
-/// Stored picture to network input: [height, width, 3] RGB bytes -> [3, height, width] floats in the network's channel
-/// order (table and `bgr` as in image/image.h). `out` has 3 · pixels floats.
-void convert_pixels(std::span<const std::uint8_t> rgb, const PixelTable& table, bool bgr, float* out);
+/// For each channel and byte the value that the network gets, as float or c10::BFloat16.
+template <class T>
+using PixelValues = std::array<std::array<T, 256>, 3>;
+
+/// Stored picture to network input: [height, width, 3] RGB bytes -> [3, height, width] values in the network's channel
+/// order (values and `bgr` as in image/image.h). `out` has 3 · pixels of them.
+template <class T>
+void convert_pixels(std::span<const std::uint8_t> rgb, const PixelValues<T>& values, bool bgr, T* out);
 
 struct AssemblerOptions {
   std::optional<InputSpec> teacher, student;             ///< unset: that model's input is left out of the batches
   const TeacherOutputSource* teacher_outputs = nullptr;  ///< borrowed; null: none
-  bool pin_memory = false;                               ///< page-locked tensors for copies to a CUDA device
-  AugmentConfig augment;                                 ///< how the plans' views look
-  std::uint64_t seed = 0;                                ///< of the views
+  /// Of pictures: float32, or bfloat16 for models that begin by rounding to it, which spares half of the memory.
+  at::ScalarType pixel_type = at::kFloat;
+  bool pin_memory = false;  ///< page-locked tensors for copies to a CUDA device
+  AugmentConfig augment;    ///< how the plans' views look
+  std::uint64_t seed = 0;   ///< of the views
 };
 
 /// Makes batches: texts padded on the right to the longest of this rank's rows, pictures normalised. A rank without
@@ -124,7 +131,11 @@ class BatchAssembler {
   struct Tower {
     InputSpec spec;
     PixelTable table;
+    PixelValues<c10::BFloat16> rounded;  ///< the table
   };
+  template <class T>
+  at::Tensor pixels(const Tower& tower, const PixelValues<T>& values, std::span<const Record> records,
+                    std::span<const std::int64_t> views) const;
   at::Tensor pixels(const Tower& tower, std::span<const Record> records, std::span<const std::int64_t> views) const;
   void add_tokens(const Tower& tower, std::span<const Record> records, ModelInput& input) const;
   void add_inputs(Batch& batch, std::span<const Record> records, std::span<const Record> texts,
