@@ -313,8 +313,11 @@ SweepRun make_run(const Sweep& sweep, const SweepFile& file, const Combination& 
     assignments.push_back(fmt::format("training.seed={}", *combination.seed));
     run.settings.emplace_back("training.seed", std::to_string(*combination.seed));
   }
-  for (const auto& [key, instead] : {std::pair{"logging.log_dir", "logs"}, std::pair{"artifacts.root", "artifacts"}}) {
-    const auto sets_it = [&](const std::string& text) { return text.starts_with(std::string(key) + "="); };
+  struct Folder {
+    std::string key, instead;
+  };
+  for (const auto& [key, instead] : {Folder{"logging.log_dir", "logs"}, Folder{"artifacts.root", "artifacts"}}) {
+    const auto sets_it = [start = key + "="](const std::string& text) { return text.starts_with(start); };
     if (std::any_of(assignments.begin(), assignments.end(), sets_it))
       throw ConfigError(sweep.file.string(),
                         {fmt::format("{}: run {}: {}: in a sweep the key `{}` of the sweep's file says it",
