@@ -156,7 +156,7 @@ def pack(a):
             manifests = glob.glob(f"{folder}/artifacts/pack/*/manifest.json")
             with open(manifests[0], encoding="utf-8") as file:
                 counts = json.load(file)["counts"]
-            rates.append(sum(counts.values() if isinstance(counts, dict) else counts) / seconds)
+            rates.append(sum(counts.values()) / seconds)
     return {"peer": "mmkd", "scale": a.scale, "what": "pack", "ranks": 1, "unit": "samples/s", **spread(rates[1:])}
 
 

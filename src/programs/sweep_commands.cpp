@@ -77,7 +77,8 @@ struct RunCommand {
     install_stop_handlers();
     const auto graph = sweep.graph();
     options.launch.programs = programs();
-    if (std::getenv("OMP_NUM_THREADS") == nullptr)
+    // One stage at a time divides them itself, by the ranks that it turns out to have.
+    if (options.jobs > 1 && std::getenv("OMP_NUM_THREADS") == nullptr)
       options.cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
     const auto outcome = run_sweep(graph, options);
     print(fmt::format("{} stages built, {} were there, {} failed, {} not possible\n", outcome.built, outcome.reused,
