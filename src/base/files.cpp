@@ -116,6 +116,24 @@ void write_file_atomic(const fs::path& path, std::string_view bytes) {
   std::move(file).commit();
 }
 
+PlacedWriter::PlacedWriter(const fs::path& path) : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_CLOEXEC)) {
+  if (fd_ < 0) throw Error("{}: cannot be opened for writing: {}", path.string(), reason(errno));
+}
+
+PlacedWriter::~PlacedWriter() { ::close(fd_); }
+
+void PlacedWriter::write_at(std::uint64_t offset, std::span<const std::byte> bytes) const {
+  while (!bytes.empty()) {
+    const auto n = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      throw Error("{}: cannot be written: {}", path_.string(), reason(errno));
+    }
+    bytes = bytes.subspan(static_cast<std::size_t>(n));
+    offset += static_cast<std::uint64_t>(n);
+  }
+}
+
 void fsync_file(const fs::path& path) { fsync_path(path, O_RDONLY); }
 
 void fsync_folder(const fs::path& path) { fsync_path(path, O_RDONLY | O_DIRECTORY); }

@@ -44,6 +44,11 @@ void require(herr_t status, const std::string& what) {
 
 }  // namespace
 
+std::unique_lock<std::mutex> exclusive() {
+  static std::mutex mutex;
+  return std::unique_lock(mutex);
+}
+
 std::string system_reason() {
   std::string reason;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, find_reason, &reason);

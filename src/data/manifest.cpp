@@ -15,21 +15,6 @@ constexpr int kVersion = 2;
 constexpr const char* kFormat = "mmkd packed data";
 constexpr std::array kSplits{Split::train, Split::dev, Split::test};
 
-Json shard_json(const ShardEntry& shard) {
-  return {{"file", shard.file},     {"count", shard.count},     {"bytes", shard.bytes},
-          {"sha256", shard.sha256}, {"outside", shard.outside}, {"pictures", shard.pictures}};
-}
-
-ShardEntry shard_from_json(const Json& json) {
-  ShardEntry shard{json.at("file").get<std::string>(),    json.at("count").get<std::int64_t>(),
-                   json.at("bytes").get<std::uint64_t>(), json.at("sha256").get<std::string>(),
-                   json.at("outside").get<std::string>(), {}};
-  shard.pictures = json.at("pictures").get<std::vector<std::array<std::uint64_t, 2>>>();
-  if (fs::path(shard.file).has_parent_path() || shard.file.empty())
-    throw Error("shard name '{}' is no plain file name", shard.file);
-  return shard;
-}
-
 Json body(const Manifest& manifest) {
   const auto& info = manifest.info;
   Json json{{"format", kFormat},
@@ -54,7 +39,7 @@ Json body(const Manifest& manifest) {
     const std::string split(name(kSplits[s]));
     json["counts"][split] = info.counts[s];
     json["shards"][split] = Json::array();
-    for (const auto& shard : manifest.shards[s]) json["shards"][split].push_back(shard_json(shard));
+    for (const auto& shard : manifest.shards[s]) json["shards"][split].push_back(to_json(shard));
     json["quarantined"][split] = manifest.quarantined[s];
   }
   return json;
@@ -85,7 +70,7 @@ Manifest parse(const Json& json, const fs::path& folder) {
   for (std::size_t s = 0; s < kSplits.size(); ++s) {
     const std::string split(name(kSplits[s]));
     info.counts[s] = json.at("counts").at(split).get<std::int64_t>();
-    for (const auto& shard : json.at("shards").at(split)) manifest.shards[s].push_back(shard_from_json(shard));
+    for (const auto& shard : json.at("shards").at(split)) manifest.shards[s].push_back(shard_entry_from_json(shard));
     manifest.quarantined[s] = json.at("quarantined").at(split).get<std::vector<std::string>>();
   }
   return manifest;
@@ -107,6 +92,21 @@ void require_consistent(const Manifest& manifest, const fs::path& path) {
 }
 
 }  // namespace
+
+nlohmann::json to_json(const ShardEntry& shard) {
+  return {{"file", shard.file},     {"count", shard.count},     {"bytes", shard.bytes},
+          {"sha256", shard.sha256}, {"outside", shard.outside}, {"pictures", shard.pictures}};
+}
+
+ShardEntry shard_entry_from_json(const nlohmann::json& json) {
+  ShardEntry shard{json.at("file").get<std::string>(),    json.at("count").get<std::int64_t>(),
+                   json.at("bytes").get<std::uint64_t>(), json.at("sha256").get<std::string>(),
+                   json.at("outside").get<std::string>(), {}};
+  shard.pictures = json.at("pictures").get<std::vector<std::array<std::uint64_t, 2>>>();
+  if (fs::path(shard.file).has_parent_path() || shard.file.empty())
+    throw Error("shard name '{}' is no plain file name", shard.file);
+  return shard;
+}
 
 std::string manifest_text(Manifest& manifest) {
   Json json = body(manifest);

@@ -21,16 +21,16 @@ struct ShardEntry {
   std::vector<std::array<std::uint64_t, 2>> pictures;  ///< offset and size of each image stream's raw data
 };
 
-/// PackedInfo::input_contents: SHA-256 over classes, counts and the checksums of every record's id, labels, picture and
-/// tokens as [teacher, student] read them, whatever the division into shards.
-std::array<std::string, 2> input_contents(const struct Manifest& manifest, const std::filesystem::path& folder);
-
 struct Manifest {
   PackedInfo info;
   std::int64_t samples_per_shard = 0;
   std::array<std::vector<ShardEntry>, 3> shards;        ///< by split
   std::array<std::vector<std::string>, 3> quarantined;  ///< "<id>: <reason>", by split
 };
+
+nlohmann::json to_json(const ShardEntry& shard);
+/// Throws Error or a JSON exception if it is none.
+ShardEntry shard_entry_from_json(const nlohmann::json& json);
 
 /// The manifest's text, with its own checksum. info.digest is computed here from the shards' digests and the rest.
 std::string manifest_text(Manifest& manifest);

@@ -1,68 +1,23 @@
 #include "mmkd/data/pack.h"
 
-#include <unistd.h>
-
-#include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <cstdio>
-#include <mutex>
 #include <optional>
-#include <thread>
-#include <tuple>
 
 #include "manifest.h"
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
 #include "mmkd/base/hash.h"
 #include "mmkd/base/log.h"
-#include "mmkd/base/signals.h"
-#include "mmkd/comm/activity.h"
 #include "mmkd/comm/agree.h"
 #include "mmkd/config/print.h"
 #include "mmkd/stages/building.h"
-#include "scan.h"
-#include "shard.h"
+#include "pack_shards.h"
 
 namespace mmkd {
 namespace {
 
 constexpr int kPackVersion = 2;
-constexpr std::uint64_t kMaxImageFileBytes = std::uint64_t{1} << 30;
 constexpr std::array kSplits{Split::train, Split::dev, Split::test};
-
-// ---------------------------------------------------------------- streams: one per different input
-
-struct Streams {
-  std::vector<ImagePolicy> policies;
-  std::vector<ImageStream> images;
-  std::array<int, 2> image_of{};
-  std::vector<WordPieceTokenizer> tokenizers;
-  std::array<int, 2> token_of{};
-};
-
-Streams make_streams(const PackInputs& inputs) {
-  Streams streams;
-  for (std::size_t i = 0; i < 2; ++i) {
-    const auto key = inputs.policies[i].pixel_key();
-    if (i == 1 && streams.images[0].pixel_key == key) {
-      streams.image_of[1] = 0;
-    } else {
-      const auto [height, width] = inputs.policies[i].output_size();
-      streams.image_of[i] = static_cast<int>(streams.images.size());
-      streams.images.push_back({height, width, key});
-      streams.policies.push_back(inputs.policies[i]);
-    }
-    auto tokenizer = WordPieceTokenizer::from_file(inputs.tokenizers[i].file, inputs.tokenizers[i].settings);
-    if (i == 1 && streams.tokenizers[0].digest() == tokenizer.digest()) {
-      streams.token_of[1] = 0;
-    } else {
-      streams.token_of[i] = static_cast<int>(streams.tokenizers.size());
-      streams.tokenizers.push_back(std::move(tokenizer));
-    }
-  }
-  return streams;
-}
 
 // ---------------------------------------------------------------- key
 
@@ -116,188 +71,24 @@ std::array<std::string, 2> input_keys(const Config& config, const PackInputs& in
   return keys;
 }
 
-// ---------------------------------------------------------------- shards
-
-struct ShardTask {
-  Split split = Split::train;
-  std::int64_t index = 0, first = 0, count = 0;
-  std::string file() const { return fmt::format("{}-{:05}.h5", name(split), index); }
-};
-
-std::vector<ShardTask> divide(const Scan& scan, std::int64_t samples_per_shard) {
-  std::vector<ShardTask> tasks;
-  for (const Split split : kSplits) {
-    const auto n = static_cast<std::int64_t>(scan.samples[static_cast<std::size_t>(split)].size());
-    for (std::int64_t first = 0; first < n; first += samples_per_shard) {
-      tasks.push_back({split, first / samples_per_shard, first, std::min(samples_per_shard, n - first)});
-    }
-  }
-  return tasks;
-}
-
-class ShardBuilder {
- public:
-  ShardBuilder(const Config& config, const Streams& streams, const Scan& scan,
-               const std::vector<std::vector<std::string>>& classes, std::string key)
-      : config_(config), streams_(streams), scan_(scan), classes_(classes), key_(std::move(key)) {}
-
-  /// Samples that could not be decoded; empty: the shard is written.
-  std::vector<BadSample> build(const ShardTask& task, const fs::path& folder,
-                               const std::function<void()>& one_done) const {
-    ShardData data = empty(task);
-    std::vector<BadSample> bad;
-    std::mutex mutex;
-    std::atomic<std::int64_t> next{0};
-    const auto work = [&] {
-      for (std::int64_t i = next++; i < task.count && !stop_requested(); i = next++) {
-        const auto& sample = sample_of(task, i);
-        try {
-          fill(data, task, i);
-        } catch (const std::exception& e) {
-          const std::lock_guard lock(mutex);
-          bad.push_back({task.split, sample.id, sample.where, e.what()});
-        }
-        one_done();
+/// PackedInfo::input_contents: SHA-256 over classes, counts and the checksums of every record's id, labels, picture and
+/// tokens as [teacher, student] read them, whatever the division into shards.
+std::array<std::string, 2> input_contents(const PackedInfo& info, const std::vector<BuiltShard>& shards) {
+  std::array<Sha256, 2> digests;
+  nlohmann::json head{{"counts", info.counts}};
+  for (const auto& task : info.tasks) head["classes"].push_back(task.classes);
+  for (auto& digest : digests) digest.update(head.dump());
+  for (const auto& shard : shards) {
+    for (const auto& record : shard.records) {
+      for (std::size_t role = 0; role < digests.size(); ++role) {
+        const std::array parts{record.id, record.labels,
+                               record.pixels[static_cast<std::size_t>(info.image_stream_of[role])],
+                               record.tokens[static_cast<std::size_t>(info.token_stream_of[role])]};
+        digests[role].update(std::as_bytes(std::span(parts)));
       }
-    };
-    std::vector<std::jthread> threads;
-    const auto workers = std::clamp<std::int64_t>(config_.data.num_workers, 1, task.count);
-    for (std::int64_t w = 1; w < workers; ++w) threads.emplace_back(work);
-    work();
-    threads.clear();
-    if (stop_requested()) throw Interrupted("stopped by a signal; finished shards are kept, the same command goes on");
-    if (bad.empty()) write_shard(folder / task.file(), schema(task.split), task.index, data);
-    return bad;
-  }
-
-  ShardSchema schema(Split split) const {
-    return {.images = streams_.images,
-            .token_streams = streams_.tokenizers.size(),
-            .tasks = classes_.size(),
-            .split = std::string(name(split)),
-            .key = key_};
-  }
-
- private:
-  const Sample& sample_of(const ShardTask& task, std::int64_t i) const {
-    return scan_.samples[static_cast<std::size_t>(task.split)][static_cast<std::size_t>(task.first + i)];
-  }
-
-  static std::size_t picture_bytes(const ImageStream& stream) {
-    return static_cast<std::size_t>(stream.height * stream.width * 3);
-  }
-
-  ShardData empty(const ShardTask& task) const {
-    const auto n = static_cast<std::size_t>(task.count);
-    ShardData data;
-    data.ids.resize(n);
-    data.labels.resize(n * classes_.size());
-    for (const auto& stream : streams_.images) data.pixels.emplace_back(n * picture_bytes(stream));
-    data.tokens.assign(streams_.tokenizers.size(), std::vector<std::vector<std::int32_t>>(n));
-    return data;
-  }
-
-  /// Touches only what belongs to sample i, so that workers need no lock.
-  void fill(ShardData& data, const ShardTask& task, std::int64_t i) const {
-    const auto& sample = sample_of(task, i);
-    const auto row = static_cast<std::size_t>(i);
-    const std::string encoded = read_file(sample.image, kMaxImageFileBytes);
-    const Image image = decode_image(std::as_bytes(std::span(encoded)), sample.image.string());
-    for (std::size_t s = 0; s < streams_.images.size(); ++s) {
-      const Image prepared = apply_policy(image, streams_.policies[s]);
-      std::copy(prepared.rgb.begin(), prepared.rgb.end(),
-                data.pixels[s].begin() + static_cast<std::ptrdiff_t>(row * picture_bytes(streams_.images[s])));
     }
-    for (std::size_t s = 0; s < streams_.tokenizers.size(); ++s)
-      data.tokens[s][row] = streams_.tokenizers[s].encode(sample.text, config_.data.max_length);
-    for (std::size_t t = 0; t < classes_.size(); ++t) {
-      const auto found = std::lower_bound(classes_[t].begin(), classes_[t].end(), sample.labels[t]);
-      data.labels[row * classes_.size() + t] = static_cast<std::int32_t>(found - classes_[t].begin());
-    }
-    data.ids[row] = sample.id;
   }
-
-  const Config& config_;
-  const Streams& streams_;
-  const Scan& scan_;
-  const std::vector<std::vector<std::string>>& classes_;
-  std::string key_;
-};
-
-nlohmann::json bad_json(const std::vector<BadSample>& bad) {
-  nlohmann::json json = nlohmann::json::array();
-  for (const auto& one : bad) json.push_back({static_cast<int>(one.split), one.id, one.where, one.reason});
-  return json;
-}
-
-std::vector<BadSample> bad_from_json(const std::string& text) {
-  std::vector<BadSample> bad;
-  for (const auto& one : nlohmann::json::parse(text)) {
-    bad.push_back({static_cast<Split>(one.at(0).get<int>()), one.at(1).get<std::string>(), one.at(2).get<std::string>(),
-                   one.at(3).get<std::string>()});
-  }
-  return bad;
-}
-
-/// A finished shard of a build that was killed: is it whole?
-bool usable(const fs::path& folder, const ShardTask& task, const ShardSchema& schema) {
-  if (!fs::exists(folder / task.file())) return false;
-  try {
-    const Shard shard(folder, describe_shard(folder / task.file(), task.count), schema, task.index);
-    for (std::int64_t i = 0; i < shard.size(); ++i) shard.verify(i);
-    return true;
-  } catch (const Error& e) {
-    log::info("{} of an earlier build is built again: {}", task.file(), e.what());
-    fs::remove(folder / task.file());
-    return false;
-  }
-}
-
-/// Progress of this rank on a terminal.
-class PackProgress {
- public:
-  PackProgress(std::int64_t total, bool shown) : total_(total), shown_(shown && isatty(STDERR_FILENO) != 0) {}
-  ~PackProgress() {
-    if (shown_) std::fputc('\n', stderr);
-  }
-  void operator()() {
-    const auto done = ++done_;
-    if (done % 64 == 0) activity().tell(fmt::format("pack {}/{} samples", done, total_));
-    if (shown_ && (done % 16 == 0 || done == total_))
-      std::fprintf(stderr, "\rpack %ld/%ld", static_cast<long>(done), static_cast<long>(total_));
-  }
-
- private:
-  std::atomic<std::int64_t> done_{0};
-  std::int64_t total_;
-  bool shown_;
-};
-
-/// Collective. Builds this rank's shards; the union of what could not be decoded anywhere.
-std::vector<BadSample> build_shards(const MpiSession& mpi, const ShardBuilder& builder,
-                                    const std::vector<ShardTask>& tasks, const fs::path& folder) {
-  std::vector<BadSample> mine;
-  on_all_ranks(mpi, [&] {
-    std::int64_t total = 0;
-    for (const auto& task : tasks) total += task.count;
-    PackProgress progress(total / mpi.size(), mpi.rank() == 0);
-    for (std::size_t t = static_cast<std::size_t>(mpi.rank()); t < tasks.size();
-         t += static_cast<std::size_t>(mpi.size())) {
-      if (usable(folder, tasks[t], builder.schema(tasks[t].split))) continue;
-      const auto bad = builder.build(tasks[t], folder, [&] { progress(); });
-      mine.insert(mine.end(), bad.begin(), bad.end());
-    }
-  });
-  std::vector<BadSample> all;
-  const auto parts = mpi.all_gather(bad_json(mine).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-  for (const auto& part : parts) {
-    const auto bad = bad_from_json(part);
-    all.insert(all.end(), bad.begin(), bad.end());
-  }
-  // In the order of split and id, whichever thread or rank met them first: the manifest names them.
-  std::sort(all.begin(), all.end(),
-            [](const BadSample& a, const BadSample& b) { return std::tie(a.split, a.id) < std::tie(b.split, b.id); });
-  return all;
+  return {std::move(digests[0]).hex(), std::move(digests[1]).hex()};
 }
 
 /// What a packed set is made of, beside its shards.
@@ -310,7 +101,9 @@ struct PackedParts {
   const StageInputs& stage;
 };
 
-Manifest make_manifest(const PackedParts& parts, const std::vector<ShardTask>& tasks, const fs::path& folder) {
+/// `built`: the shards of `tasks`.
+Manifest make_manifest(const PackedParts& parts, const std::vector<ShardTask>& tasks,
+                       const std::vector<BuiltShard>& built) {
   const auto& [config, inputs, streams, scan, classes, stage] = parts;
   Manifest manifest;
   manifest.samples_per_shard = config.data.samples_per_shard;
@@ -327,22 +120,24 @@ Manifest make_manifest(const PackedParts& parts, const std::vector<ShardTask>& t
         {tokenizer.digest(), tokenizer.vocab_size(), tokenizer.pad_id(), config.data.max_length});
   }
   for (std::size_t s = 0; s < 3; ++s) info.counts[s] = static_cast<std::int64_t>(scan.samples[s].size());
-  for (const auto& task : tasks)
-    manifest.shards[static_cast<std::size_t>(task.split)].push_back(describe_shard(folder / task.file(), task.count));
+  for (std::size_t t = 0; t < tasks.size(); ++t)
+    manifest.shards[static_cast<std::size_t>(tasks[t].split)].push_back(built[t].entry);
   for (const auto& bad : scan.bad)
     manifest.quarantined[static_cast<std::size_t>(bad.split)].push_back(fmt::format("{}: {}", bad.id, bad.reason));
   info.input_keys = input_keys(config, inputs, streams, stage.external.at("samples"));
-  info.input_contents = input_contents(manifest, folder);
+  info.input_contents = input_contents(info, built);
   return manifest;
 }
 
 /// Collective. The scan of rank 0, given to all: digests are computed and remembered once.
 Scan shared_scan(const Config& config, const MpiSession& mpi) {
+  Scan scan;
   const auto text = from_rank_zero(mpi, [&] {
     DigestMemo memo(artifacts_root(config));
-    const auto scan = scan_data(config.data, memo);
+    scan = scan_data(config.data, memo);
     refuse_bad(scan, config.data.on_bad_sample);
-    nlohmann::json json{{"bad", bad_json(scan.bad)}};
+    if (mpi.size() == 1) return std::string();
+    nlohmann::json json{{"bad", to_json(scan.bad)}};
     for (std::size_t s = 0; s < 3; ++s) {
       auto& rows = json["samples"][s] = nlohmann::json::array();
       for (std::size_t i = 0; i < scan.samples[s].size(); ++i) {
@@ -354,9 +149,9 @@ Scan shared_scan(const Config& config, const MpiSession& mpi) {
     const auto bytes = nlohmann::json::to_cbor(json);  // keeps bytes that are no UTF-8
     return std::string(bytes.begin(), bytes.end());
   });
+  if (mpi.rank() == 0) return scan;
   const auto json = nlohmann::json::from_cbor(text);
-  Scan scan;
-  scan.bad = bad_from_json(json.at("bad").dump());
+  scan.bad = bad_samples_from_json(json.at("bad"));
   for (std::size_t s = 0; s < 3; ++s) {
     for (const auto& row : json.at("samples").at(s)) {
       const auto& caption = row.at(2).get_binary();
@@ -447,6 +242,8 @@ PackedInfo pack(const Config& config, const MpiSession& mpi) {
   const fs::path work = store.work_folder(stage);
   std::vector<std::vector<std::string>> classes;
   std::vector<ShardTask> shards;
+  BuiltShards built;
+  fs::path folder;
   for (;;) {  // again without those that turn out to be undecodable
     classes = discover_classes(scan, tasks);
     on_all_ranks(mpi, [&] {
@@ -454,18 +251,20 @@ PackedInfo pack(const Config& config, const MpiSession& mpi) {
       require_samples(scan);
     });
     shards = divide(scan, config.data.samples_per_shard);
-    const auto bad = build_shards(mpi, ShardBuilder(config, *streams, scan, classes, stage.key()), shards,
-                                  work / samples_digest(scan).substr(0, 16));
-    if (bad.empty()) break;
-    remove_bad(scan, bad);
+    folder = work / samples_digest(scan).substr(0, 16);
+    built = build_shards(mpi, {config, *streams, scan, classes, stage.key(), shards}, folder);
+    if (built.bad.empty()) break;
+    remove_bad(scan, built.bad);
   }
   on_rank_zero(mpi, [&] {
-    const fs::path built = work / samples_digest(scan).substr(0, 16);
-    store.build(stage, {}, [&](const fs::path& folder) {
-      for (const auto& shard : shards) link_or_copy(built / shard.file(), folder / shard.file());
-      auto manifest = make_manifest({config, inputs, *streams, scan, classes, stage}, shards, folder);
-      write_file_atomic(folder / kManifestFile, manifest_text(manifest));
-    });
+    auto manifest = make_manifest({config, inputs, *streams, scan, classes, stage}, shards, built.shards);
+    std::map<std::string, std::string> digests;
+    for (const auto& shard : built.shards) digests[shard.entry.file] = shard.entry.sha256;
+    const auto fill = [&](const fs::path& target) {
+      for (const auto& shard : shards) link_or_copy(folder / shard.file(), target / shard.file());
+      write_file_atomic(target / kManifestFile, manifest_text(manifest));
+    };
+    store.build(stage, {}, fill, 0, digests);
     std::error_code ignored;
     fs::remove_all(work, ignored);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -19,32 +19,6 @@ ShardSchema schema_of(const PackedInfo& info, Split split) {
           .key = info.key};
 }
 
-std::array<std::string, 2> input_contents(const Manifest& manifest, const std::filesystem::path& folder) {
-  const auto& info = manifest.info;
-  std::array<Sha256, 2> digests;
-  nlohmann::json head{{"counts", info.counts}};
-  for (const auto& task : info.tasks) head["classes"].push_back(task.classes);
-  for (auto& digest : digests) digest.update(head.dump());
-  for (const Split split : {Split::train, Split::dev, Split::test}) {
-    std::int64_t index = 0;
-    for (const auto& entry : manifest.shards[static_cast<std::size_t>(split)]) {
-      const Shard shard(folder, entry, schema_of(info, split), index++);
-      for (std::int64_t i = 0; i < shard.size(); ++i) {
-        shard.verify(i);  // what was written is what lies there: nothing damaged is given a digest
-        const auto record = shard.get(i);
-        for (std::size_t role = 0; role < digests.size(); ++role) {
-          const std::array parts{
-              checksum64(record.id), checksum64(std::as_bytes(record.labels)),
-              checksum64(std::as_bytes(record.pixels[static_cast<std::size_t>(info.image_stream_of[role])])),
-              checksum64(std::as_bytes(record.tokens[static_cast<std::size_t>(info.token_stream_of[role])]))};
-          digests[role].update(std::as_bytes(std::span(parts)));
-        }
-      }
-    }
-  }
-  return {std::move(digests[0]).hex(), std::move(digests[1]).hex()};
-}
-
 PackedInfo read_packed_info(const std::filesystem::path& folder) { return read_manifest(folder).info; }
 
 struct PackedSplit::Impl {

@@ -38,18 +38,25 @@ Scan scan_data(const DataConfig& data, DigestMemo& memo) {
   Scan scan;
   FirstSeen ids;
   FirstSeen images;
+  std::array<std::vector<Sample>, 3> samples;
+  std::vector<fs::path> paths;
+  for (const Split split : kSplits) {
+    auto& read = samples[static_cast<std::size_t>(split)] = read_split(data, split);
+    for (const auto& sample : read) paths.push_back(sample.image);
+  }
+  const auto digests = memo.files(paths, data.num_workers);
+  auto digest = digests.begin();
   for (const Split split : kSplits) {
     const auto s = static_cast<std::size_t>(split);
-    for (auto& sample : read_split(data, split)) {
-      std::error_code error;
-      const std::string digest = fs::is_regular_file(sample.image, error) ? memo.file(sample.image) : "";
-      const auto reason = objection(sample, split, digest, ids, images);
-      if (!reason.empty()) {
+    for (auto& sample : samples[s]) {
+      const auto reason = objection(sample, split, *digest, ids, images);
+      if (reason.empty()) {
+        scan.samples[s].push_back(std::move(sample));
+        scan.digests[s].push_back(*digest);
+      } else {
         scan.bad.push_back({split, sample.id, sample.where, reason});
-        continue;
       }
-      scan.samples[s].push_back(std::move(sample));
-      scan.digests[s].push_back(digest);
+      ++digest;
     }
   }
   return scan;

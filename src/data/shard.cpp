@@ -65,49 +65,16 @@ Ragged flatten(const std::vector<std::vector<std::int32_t>>& rows) {
   return ragged;
 }
 
-Record record_of(const ShardSchema& schema, const ShardData& data, std::size_t i) {
-  Record record;
-  record.id = data.ids[i];
-  for (std::size_t s = 0; s < data.pixels.size(); ++s) {
-    const auto bytes = static_cast<std::size_t>(schema.images[s].height * schema.images[s].width * 3);
-    record.pixels[s] = std::span(data.pixels[s]).subspan(i * bytes, bytes);
-  }
-  for (std::size_t s = 0; s < data.tokens.size(); ++s) record.tokens[s] = data.tokens[s][i];
-  record.labels = std::span(data.labels).subspan(i * schema.tasks, schema.tasks);
-  return record;
+/// What is stored for each record: XXH3 over the checksums of its parts.
+std::uint64_t combined(const RecordParts& parts, std::size_t image_streams, std::size_t token_streams) {
+  std::vector<std::uint64_t> values{parts.id, parts.labels};
+  values.insert(values.end(), parts.pixels.begin(), parts.pixels.begin() + static_cast<std::ptrdiff_t>(image_streams));
+  values.insert(values.end(), parts.tokens.begin(), parts.tokens.begin() + static_cast<std::ptrdiff_t>(token_streams));
+  return checksum64(std::as_bytes(std::span(values)));
 }
 
-void write_datasets(const h5::File& file, const ShardSchema& schema, std::int64_t index, const ShardData& data) {
-  const auto n = static_cast<hsize_t>(data.ids.size());
-  h5::write_attribute(file, "format", kFormat);
-  h5::write_attribute(file, "version", kVersion);
-  h5::write_attribute(file, "key", schema.key);
-  h5::write_attribute(file, "split", schema.split);
-  h5::write_attribute(file, "shard", static_cast<std::uint64_t>(index));
-  h5::write_attribute(file, "count", n);
-  std::vector<std::uint8_t> id_bytes;
-  std::vector<std::int64_t> id_offsets{0};
-  std::vector<std::uint64_t> checksums;
-  for (std::size_t i = 0; i < data.ids.size(); ++i) {
-    id_bytes.insert(id_bytes.end(), data.ids[i].begin(), data.ids[i].end());
-    id_offsets.push_back(static_cast<std::int64_t>(id_bytes.size()));
-    checksums.push_back(record_checksum(record_of(schema, data, i), data.pixels.size(), data.tokens.size()));
-  }
-  write_vector(file, "ids", id_bytes);
-  write_vector(file, "id_offsets", id_offsets);
-  write_vector(file, "record_checksum", checksums);
-  const std::array<hsize_t, 2> label_shape{n, schema.tasks};
-  write(file, "labels", label_shape, data.labels);
-  for (std::size_t s = 0; s < data.tokens.size(); ++s) {
-    const auto ragged = flatten(data.tokens[s]);
-    write_vector(file, offsets_name(s), ragged.offsets);
-    write_vector(file, tokens_name(s), ragged.values);
-  }
-  for (std::size_t s = 0; s < data.pixels.size(); ++s) {
-    const std::array<hsize_t, 4> shape{n, static_cast<hsize_t>(schema.images[s].height),
-                                       static_cast<hsize_t>(schema.images[s].width), 3};
-    write(file, images_name(s), shape, data.pixels[s]);
-  }
+std::size_t picture_bytes(const ImageStream& stream) {
+  return static_cast<std::size_t>(stream.height * stream.width * 3);
 }
 
 /// Datasets of an open shard as pointers into its mapping, with every bound checked.
@@ -158,50 +125,137 @@ class Datasets {
 
 }  // namespace
 
-std::uint64_t record_checksum(const Record& record, std::size_t image_streams, std::size_t token_streams) {
-  std::vector<std::uint64_t> parts{checksum64(record.id), checksum64(std::as_bytes(record.labels))};
-  for (std::size_t s = 0; s < image_streams; ++s) parts.push_back(checksum64(std::as_bytes(record.pixels[s])));
-  for (std::size_t s = 0; s < token_streams; ++s) parts.push_back(checksum64(std::as_bytes(record.tokens[s])));
-  return checksum64(std::as_bytes(std::span(parts)));
+RecordParts checksum_parts(const Record& record) {
+  RecordParts parts{.id = checksum64(record.id), .labels = checksum64(std::as_bytes(record.labels))};
+  for (std::size_t s = 0; s < 2; ++s) {
+    parts.pixels[s] = checksum64(std::as_bytes(record.pixels[s]));
+    parts.tokens[s] = checksum64(std::as_bytes(record.tokens[s]));
+  }
+  return parts;
 }
 
-void write_shard(const fs::path& path, const ShardSchema& schema, std::int64_t index, const ShardData& data) {
-  make_folder(path.parent_path());
-  const fs::path temporary = fmt::format("{}.{}.tmp", path.string(), ::getpid());
+ShardWriter::ShardWriter(fs::path path, ShardSchema schema, std::int64_t index, std::int64_t count)
+    : path_(std::move(path)),
+      temporary_(fmt::format("{}.{}.tmp", path_.string(), ::getpid())),
+      schema_(std::move(schema)),
+      index_(index),
+      count_(count) {
+  const auto n = static_cast<std::size_t>(count);
+  ids_.resize(n);
+  labels_.resize(n * schema_.tasks);
+  tokens_.assign(schema_.token_streams, std::vector<std::vector<std::int32_t>>(n));
+  checksums_.resize(n);
+  make_folder(path_.parent_path());
   std::error_code ignored;
-  fs::remove(temporary, ignored);
+  fs::remove(temporary_, ignored);
   try {
-    auto file = h5::create_file(temporary);
-    write_datasets(file, schema, index, data);
-    file.finish(temporary.filename().string());
-    fsync_file(temporary);
-    fs::rename(temporary, path);
-  } catch (const fs::filesystem_error& e) {
-    fs::remove(temporary, ignored);
-    throw Error("{}: cannot be renamed into place: {}", path.string(), e.code().message());
+    const auto lock = h5::exclusive();
+    file_ = h5::create_file(temporary_);
+    h5::write_attribute(file_, "format", kFormat);
+    h5::write_attribute(file_, "version", kVersion);
+    h5::write_attribute(file_, "key", schema_.key);
+    h5::write_attribute(file_, "split", schema_.split);
+    h5::write_attribute(file_, "shard", static_cast<std::uint64_t>(index));
+    h5::write_attribute(file_, "count", static_cast<std::uint64_t>(count));
+    for (std::size_t s = 0; s < schema_.images.size(); ++s) {
+      const std::array<hsize_t, 4> shape{n, static_cast<hsize_t>(schema_.images[s].height),
+                                         static_cast<hsize_t>(schema_.images[s].width), 3};
+      const auto dataset = h5::create_dataset(file_, images_name(s), StoredType<std::uint8_t>::get(), shape);
+      picture_offsets_.push_back(h5::data_offset(dataset, images_name(s)));
+    }
+    pictures_.emplace(temporary_);
   } catch (const Error& e) {
-    fs::remove(temporary, ignored);
-    throw Error("shard {}: {}", path.string(), e.what());
+    file_.reset();
+    fs::remove(temporary_, ignored);
+    throw Error("shard {}: {}", path_.string(), e.what());
   }
-  fsync_folder(path.parent_path());
+}
+
+ShardWriter::~ShardWriter() {
+  if (temporary_.empty()) return;
+  const auto lock = h5::exclusive();
+  file_.reset();
+  std::error_code ignored;
+  fs::remove(temporary_, ignored);
+}
+
+void ShardWriter::put(std::int64_t row, const Record& record) {
+  const auto r = static_cast<std::size_t>(row);
+  try {
+    for (std::size_t s = 0; s < schema_.images.size(); ++s) {
+      const auto bytes = picture_bytes(schema_.images[s]);
+      if (record.pixels[s].size() != bytes)
+        throw Error("sample '{}': {} bytes of pixels, {} are expected", record.id, record.pixels[s].size(), bytes);
+      pictures_->write_at(picture_offsets_[s] + r * bytes, std::as_bytes(record.pixels[s]));
+    }
+  } catch (const Error& e) {
+    throw Error("shard {}: {}", path_.string(), e.what());
+  }
+  ids_[r] = record.id;
+  std::copy(record.labels.begin(), record.labels.end(),
+            labels_.begin() + static_cast<std::ptrdiff_t>(r * schema_.tasks));
+  for (std::size_t s = 0; s < tokens_.size(); ++s)
+    tokens_[s][r].assign(record.tokens[s].begin(), record.tokens[s].end());
+  checksums_[r] = combined(checksum_parts(record), schema_.images.size(), tokens_.size());
+}
+
+void ShardWriter::write_tables() {
+  std::vector<std::uint8_t> id_bytes;
+  std::vector<std::int64_t> id_offsets{0};
+  for (const auto& id : ids_) {
+    id_bytes.insert(id_bytes.end(), id.begin(), id.end());
+    id_offsets.push_back(static_cast<std::int64_t>(id_bytes.size()));
+  }
+  write_vector(file_, "ids", id_bytes);
+  write_vector(file_, "id_offsets", id_offsets);
+  write_vector(file_, "record_checksum", checksums_);
+  const std::array<hsize_t, 2> label_shape{static_cast<hsize_t>(count_), schema_.tasks};
+  write(file_, "labels", label_shape, labels_);
+  for (std::size_t s = 0; s < tokens_.size(); ++s) {
+    const auto ragged = flatten(tokens_[s]);
+    write_vector(file_, offsets_name(s), ragged.offsets);
+    write_vector(file_, tokens_name(s), ragged.values);
+  }
+}
+
+void ShardWriter::commit() {
+  try {
+    {
+      const auto lock = h5::exclusive();
+      write_tables();
+      file_.finish(temporary_.filename().string());
+    }
+    fsync_file(temporary_);
+    fs::rename(temporary_, path_);
+  } catch (const fs::filesystem_error& e) {
+    throw Error("{}: cannot be renamed into place: {}", path_.string(), e.code().message());
+  } catch (const Error& e) {
+    throw Error("shard {}: {}", path_.string(), e.what());
+  }
+  temporary_.clear();
+  fsync_folder(path_.parent_path());
 }
 
 ShardEntry describe_shard(const fs::path& path, std::int64_t count) {
+  const MappedFile mapped(path);
   ShardEntry entry{.file = path.filename().string(),
                    .count = count,
-                   .bytes = fs::file_size(path),
-                   .sha256 = sha256_file(path),
+                   .bytes = mapped.bytes().size(),
+                   .sha256 = std::move(Sha256().update(mapped.bytes())).hex(),
                    .outside = {},
                    .pictures = {}};
-  const auto file = h5::open_file(path);
-  for (std::size_t s = 0; H5Lexists(file.get(), images_name(s).c_str(), H5P_DEFAULT) > 0; ++s) {
-    const auto set = h5::open_dataset(file, images_name(s), H5T_STD_U8LE, 4, entry.file);
-    std::uint64_t bytes = 1;
-    for (const auto extent : h5::shape(set)) bytes *= extent;
-    if (bytes > 0) entry.pictures.push_back({h5::data_offset(set, entry.file), bytes});
+  {
+    const auto lock = h5::exclusive();
+    const auto file = h5::open_file(path);
+    for (std::size_t s = 0; H5Lexists(file.get(), images_name(s).c_str(), H5P_DEFAULT) > 0; ++s) {
+      const auto set = h5::open_dataset(file, images_name(s), H5T_STD_U8LE, 4, entry.file);
+      std::uint64_t bytes = 1;
+      for (const auto extent : h5::shape(set)) bytes *= extent;
+      if (bytes > 0) entry.pictures.push_back({h5::data_offset(set, entry.file), bytes});
+    }
   }
   std::sort(entry.pictures.begin(), entry.pictures.end());
-  entry.outside = checksum_outside(MappedFile(path).bytes(), entry.pictures, entry.file);
+  entry.outside = checksum_outside(mapped.bytes(), entry.pictures, entry.file);
   return entry;
 }
 
@@ -218,6 +272,7 @@ Shard::Shard(const fs::path& folder, const ShardEntry& entry, const ShardSchema&
         "data again",
         name_);
   }
+  const auto lock = h5::exclusive();
   const auto h5 = h5::open_file(name_);
   if (h5::read_string_attribute(h5, "format", name_) != kFormat ||
       h5::read_u64_attribute(h5, "version", name_) != kVersion) {
@@ -263,12 +318,15 @@ Record Shard::get(std::int64_t i) const {
   return record;
 }
 
-bool Shard::is_whole(std::int64_t i) const {
-  return record_checksum(get(i), pictures_.size(), tokens_.size()) == checksums_[i];
+bool Shard::fits(std::int64_t i, const RecordParts& parts) const {
+  return combined(parts, pictures_.size(), tokens_.size()) == checksums_[i];
 }
 
-void Shard::verify(std::int64_t i) const {
-  if (is_whole(i)) return;
+bool Shard::is_whole(std::int64_t i) const { return fits(i, checksum_parts(get(i))); }
+
+RecordParts Shard::verify(std::int64_t i) const {
+  const auto parts = checksum_parts(get(i));
+  if (fits(i, parts)) return parts;
   throw Error("shard {}: record {} (sample '{}') is damaged: its checksum does not fit; pack the data again", name_, i,
               get(i).id);
 }

@@ -125,7 +125,7 @@ Image decode_jpeg(std::span<const std::byte> encoded, std::string_view name, std
   if (decoder.components() != 1 && decoder.components() != 3 && decoder.components() != 4) {
     throw Error("{}: a JPEG of {} components; 1 (grey), 3 (RGB) and 4 (CMYK) are known", name, decoder.components());
   }
-  Image image{decoder.height(), decoder.width(), {}};
+  Image image{decoder.height(), decoder.width(), {}, decoder.components() == 1};
   image.rgb.resize(std::size_t{decoder.width()} * decoder.height() * 3);
   std::vector<std::uint8_t> cmyk(decoder.components() == 4 ? std::size_t{decoder.width()} * 4 : 0);
   if (!decoder.read_pixels(image.rgb.data(), cmyk.data())) {

@@ -198,7 +198,7 @@ Image decode_png(std::span<const std::byte> encoded, std::string_view name, std:
   Header header;
   const auto png = keep_pixel_chunks(encoded, header, name, max_pixels);
   const cv::Mat pixels = decode_with_opencv(png, header, name);
-  Image image{pixels.rows, pixels.cols, std::vector<std::uint8_t>(pixels.total() * 3)};
+  Image image{pixels.rows, pixels.cols, std::vector<std::uint8_t>(pixels.total() * 3), pixels.channels() == 1};
   std::uint8_t* out = image.rgb.data();
   switch (pixels.type()) {
     case CV_8UC1:

@@ -20,32 +20,63 @@ namespace {
 
 constexpr std::int32_t half = 1 << (precision_bits - 1);
 
-/// Part of a picture: rows of interleaved RGB, `stride` bytes apart.
+/// Rows of interleaved bytes: 3 channels, or 1 where all would be equal.
+struct Pixels {
+  std::int64_t height = 0, width = 0, channels = 0;
+  std::vector<std::uint8_t> bytes;
+
+  Pixels(std::int64_t rows, std::int64_t columns, std::int64_t bytes_per_pixel)
+      : height(rows),
+        width(columns),
+        channels(bytes_per_pixel),
+        bytes(static_cast<std::size_t>(rows * columns * bytes_per_pixel)) {}
+  std::uint8_t* row(std::int64_t y) { return bytes.data() + y * width * channels; }
+};
+
+/// Part of a picture; its rows are `stride` bytes apart.
 struct View {
   const std::uint8_t* data;
-  std::int64_t height, width, stride;
+  std::int64_t height, width, channels, stride;
 
   explicit View(const Image& image)
-      : data(image.rgb.data()), height(image.height), width(image.width), stride(image.width * 3) {}
+      : data(image.rgb.data()), height(image.height), width(image.width), channels(3), stride(image.width * 3) {}
+  explicit View(const Pixels& pixels)
+      : data(pixels.bytes.data()),
+        height(pixels.height),
+        width(pixels.width),
+        channels(pixels.channels),
+        stride(pixels.width * pixels.channels) {}
   const std::uint8_t* row(std::int64_t y) const { return data + y * stride; }
+  std::int64_t row_bytes() const { return width * channels; }
   void keep_rows(Range rows) {
     data += rows.begin * stride;
     height = rows.size();
   }
   void keep_columns(Range columns) {
-    data += columns.begin * 3;
+    data += columns.begin * channels;
     width = columns.size();
   }
 };
 
-Image blank(std::int64_t height, std::int64_t width) {
-  return {height, width, std::vector<std::uint8_t>(static_cast<std::size_t>(height * width * 3))};
+Pixels copy(const View& view) {
+  Pixels pixels(view.height, view.width, view.channels);
+  for (std::int64_t y = 0; y < view.height; ++y) std::copy_n(view.row(y), view.row_bytes(), pixels.row(y));
+  return pixels;
 }
 
-Image copy(const View& view) {
-  Image image = blank(view.height, view.width);
-  for (std::int64_t y = 0; y < view.height; ++y) {
-    std::memcpy(image.rgb.data() + y * view.width * 3, view.row(y), static_cast<std::size_t>(view.width * 3));
+Pixels first_channel(const Image& image) {
+  Pixels pixels(image.height, image.width, 1);
+  for (std::size_t i = 0; i < pixels.bytes.size(); ++i) pixels.bytes[i] = image.rgb[i * 3];
+  return pixels;
+}
+
+Image to_image(Pixels pixels) {
+  if (pixels.channels == 3) return {pixels.height, pixels.width, std::move(pixels.bytes)};
+  Image image{pixels.height, pixels.width, std::vector<std::uint8_t>(pixels.bytes.size() * 3), true};
+  std::uint8_t* out = image.rgb.data();
+  for (const auto byte : pixels.bytes) {
+    out[0] = out[1] = out[2] = byte;
+    out += 3;
   }
   return image;
 }
@@ -55,18 +86,30 @@ inline std::uint8_t to_byte(std::int32_t fixed) {
 }
 
 // The horizontal pass takes some rows at once, so that one tap is one multiply-add over all their channels. Their
-// pixels lie side by side: [width, lanes], lane 4 * row + channel; the fourth channel is padding.
-constexpr int rows_at_once = 4, lanes = 4 * rows_at_once;
+// pixels lie side by side: [width, lanes]. Of RGB these are 4 rows, each with a lane of padding behind its channels; of
+// one channel 16.
+constexpr int lanes = 16;
 
 using Lanes = std::int32_t __attribute__((vector_size(4 * lanes / 2)));  // half of them: one register of AVX2
 
-void interleave_row(const std::uint8_t* in, std::int64_t width, std::int32_t* out) {
+/// Lanes of one row.
+constexpr int row_lanes(std::int64_t channels) { return channels == 3 ? 4 : 1; }
+
+void interleave_row(const std::uint8_t* in, std::int64_t width, std::int64_t channels, std::int32_t* out) {
+  if (channels == 1) {
+    for (std::int64_t x = 0; x < width; ++x, out += lanes) *out = in[x];
+    return;
+  }
   for (std::int64_t x = 0; x < width; ++x, in += 3, out += lanes) {
     for (int c = 0; c < 3; ++c) out[c] = in[c];
   }
 }
 
-void separate_row(const std::uint8_t* in, std::int64_t width, std::uint8_t* out) {
+void separate_row(const std::uint8_t* in, std::int64_t width, std::int64_t channels, std::uint8_t* out) {
+  if (channels == 1) {
+    for (std::int64_t x = 0; x < width; ++x) out[x] = in[x * lanes];
+    return;
+  }
   // Four bytes are moved at once; the fourth lies where the next pixel goes, which the last one doesn't have.
   for (std::int64_t x = 0; x + 1 < width; ++x) std::memcpy(out + x * 3, in + x * lanes, 4);
   std::memcpy(out + (width - 1) * 3, in + (width - 1) * lanes, 3);
@@ -95,18 +138,20 @@ MMKD_WIDEST_SIMD void sum_columns(const std::int32_t* __restrict pixels, std::in
 }
 
 /// `origin`: the column of the whole picture that is the source's first.
-Image horizontal_pass(const View& source, const Coefficients& k, std::int64_t origin) {
+Pixels horizontal_pass(const View& source, const Coefficients& k, std::int64_t origin) {
   const auto width = static_cast<std::int64_t>(k.windows.size());
-  Image result = blank(source.height, width);
+  const int of_row = row_lanes(source.channels);
+  const std::int64_t rows_at_once = lanes / of_row;
+  Pixels result(source.height, width, source.channels);
   std::vector<std::int32_t> pixels(static_cast<std::size_t>(source.width * lanes));
   std::vector<std::uint8_t> resized(static_cast<std::size_t>(width * lanes));
   for (std::int64_t y = 0; y < source.height; y += rows_at_once) {
     const auto rows = std::min<std::int64_t>(rows_at_once, source.height - y);
-    for (std::int64_t r = 0; r < rows; ++r) interleave_row(source.row(y + r), source.width, pixels.data() + 4 * r);
+    for (std::int64_t r = 0; r < rows; ++r)
+      interleave_row(source.row(y + r), source.width, source.channels, pixels.data() + of_row * r);
     sum_columns(pixels.data(), origin, k, resized.data());
-    for (std::int64_t r = 0; r < rows; ++r) {
-      separate_row(resized.data() + 4 * r, width, result.rgb.data() + (y + r) * width * 3);
-    }
+    for (std::int64_t r = 0; r < rows; ++r)
+      separate_row(resized.data() + of_row * r, width, source.channels, result.row(y + r));
   }
   return result;
 }
@@ -133,13 +178,13 @@ MMKD_WIDEST_SIMD void sum_rows(const std::uint8_t* __restrict rows, std::int64_t
 }
 
 /// `origin`: the row of the whole picture that is the source's first.
-Image vertical_pass(const View& source, const Coefficients& k, std::int64_t origin) {
+Pixels vertical_pass(const View& source, const Coefficients& k, std::int64_t origin) {
   const auto height = static_cast<std::int64_t>(k.windows.size());
-  Image result = blank(height, source.width);
+  Pixels result(height, source.width, source.channels);
   for (std::int64_t y = 0; y < height; ++y) {
     const Range window = k.windows[static_cast<std::size_t>(y)];
-    sum_rows(source.row(window.begin - origin), source.stride, k.of(y), window.size(), source.width * 3,
-             result.rgb.data() + y * source.width * 3);
+    sum_rows(source.row(window.begin - origin), source.stride, k.of(y), window.size(), source.row_bytes(),
+             result.row(y));
   }
   return result;
 }
@@ -156,41 +201,46 @@ std::vector<std::int64_t> nearest_positions(std::int64_t in, std::int64_t out, R
   return positions;
 }
 
-Image nearest(const View& source, std::int64_t height, std::int64_t width, Range rows, Range columns) {
+Pixels nearest(const View& source, std::int64_t height, std::int64_t width, Range rows, Range columns) {
   const auto xs = nearest_positions(source.width, width, columns);
   const auto ys = nearest_positions(source.height, height, rows);
-  Image result = blank(rows.size(), columns.size());
-  std::uint8_t* out = result.rgb.data();
+  Pixels result(rows.size(), columns.size(), source.channels);
+  std::uint8_t* out = result.bytes.data();
   for (const auto y : ys) {
     const std::uint8_t* row = source.row(y);
-    for (const auto x : xs) out = std::copy_n(row + x * 3, 3, out);
+    for (const auto x : xs) out = std::copy_n(row + x * source.channels, source.channels, out);
   }
   return result;
+}
+
+/// The rows and columns of the whole of `source` resized to `height` x `width`.
+Pixels resize_view(View source, std::int64_t height, std::int64_t width, Resample filter, Range rows, Range columns) {
+  if (filter == Resample::nearest) return nearest(source, height, width, rows, columns);
+  const auto in_height = source.height, in_width = source.width;
+  const bool horizontal = width != in_width, vertical = height != in_height;
+  if (!vertical) source.keep_rows(rows);
+  if (!horizontal) source.keep_columns(columns);
+  if (!horizontal && !vertical) return copy(source);
+  if (!vertical) return horizontal_pass(source, coefficients(in_width, width, columns, filter), 0);
+  const Coefficients ky = coefficients(in_height, height, rows, filter);
+  if (!horizontal) return vertical_pass(source, ky, 0);
+  const Coefficients kx = coefficients(in_width, width, columns, filter);
+
+  // The first pass makes only what the second one reads. Pillow 13 goes down the columns first where that removes more.
+  if (height < in_height && in_height - height > 2 * (in_width - width)) {
+    source.keep_columns(kx.span());
+    return horizontal_pass(View(vertical_pass(source, ky, 0)), kx, kx.span().begin);
+  }
+  source.keep_rows(ky.span());
+  return vertical_pass(View(horizontal_pass(source, kx, 0)), ky, ky.span().begin);
 }
 
 }  // namespace
 
 Image resize_part(const Image& image, std::int64_t height, std::int64_t width, Resample filter, Range rows,
                   Range columns) {
-  View source(image);
-  if (filter == Resample::nearest) return nearest(source, height, width, rows, columns);
-
-  const bool horizontal = width != image.width, vertical = height != image.height;
-  if (!vertical) source.keep_rows(rows);
-  if (!horizontal) source.keep_columns(columns);
-  if (!horizontal && !vertical) return copy(source);
-  if (!vertical) return horizontal_pass(source, coefficients(image.width, width, columns, filter), 0);
-  const Coefficients ky = coefficients(image.height, height, rows, filter);
-  if (!horizontal) return vertical_pass(source, ky, 0);
-  const Coefficients kx = coefficients(image.width, width, columns, filter);
-
-  // The first pass makes only what the second one reads. Pillow 13 goes down the columns first where that removes more.
-  if (height < image.height && image.height - height > 2 * (image.width - width)) {
-    source.keep_columns(kx.span());
-    return horizontal_pass(View(vertical_pass(source, ky, 0)), kx, kx.span().begin);
-  }
-  source.keep_rows(ky.span());
-  return vertical_pass(View(horizontal_pass(source, kx, 0)), ky, ky.span().begin);
+  if (!image.grey) return to_image(resize_view(View(image), height, width, filter, rows, columns));
+  return to_image(resize_view(View(first_channel(image)), height, width, filter, rows, columns));
 }
 
 }  // namespace resample

@@ -3,9 +3,11 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/files.h"
@@ -114,7 +116,8 @@ StageArtifact StageStore::open(const StageInputs& inputs) const {
 }
 
 StageArtifact StageStore::build(const StageInputs& inputs, const std::vector<StageArtifact>& parents,
-                                const std::function<void(const fs::path&)>& fill, double seconds) const {
+                                const std::function<void(const fs::path&)>& fill, double seconds,
+                                const std::map<std::string, std::string>& digests) const {
   const auto path = folder(inputs);
   // A stage's folder is filled in minutes, from what lies in its work folder.
   remove_stale_temporaries(path.parent_path(), std::chrono::hours(24));
@@ -122,8 +125,10 @@ StageArtifact StageStore::build(const StageInputs& inputs, const std::vector<Sta
   fill(building.path());
   nlohmann::json files = nlohmann::json::object();
   for (const auto& file : files_of(building.path())) {
-    files[file.generic_string()] = {{"bytes", fs::file_size(building.path() / file)},
-                                    {"sha256", sha256_file(building.path() / file)}};
+    const auto known = digests.find(file.generic_string());
+    files[file.generic_string()] = {
+        {"bytes", fs::file_size(building.path() / file)},
+        {"sha256", known != digests.end() ? known->second : sha256_file(building.path() / file)}};
   }
   nlohmann::json stage{{"format_version", kFormatVersion}, {"key", inputs.key()},
                        {"inputs", inputs.to_json()},       {"files", files},
@@ -147,6 +152,8 @@ nlohmann::json fingerprint(const fs::path& path) {
     throw Error("{}: cannot be examined: {}", path.string(), std::strerror(errno));
   return {status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec, status.st_ino};
 }
+
+std::string name_of(const fs::path& path) { return fs::absolute(path).lexically_normal().string(); }
 
 /// Names that are no UTF-8 are kept with a mark in place of what is none, and never found again.
 std::string text_of(const nlohmann::json& json) {
@@ -185,18 +192,61 @@ DigestMemo::~DigestMemo() {
   }
 }
 
-std::string DigestMemo::file(const fs::path& path) {
-  const auto name = fs::absolute(path).lexically_normal().string();
-  const auto now = fingerprint(path);
+std::string DigestMemo::known(const std::string& name, const nlohmann::json& fingerprint) const {
   const auto found = entries_.find(name);
-  if (found != entries_.end() && found->is_object() && found->value("fingerprint", nlohmann::json()) == now) {
-    const auto known = found->find("sha256");
-    if (known != found->end() && known->is_string()) return known->get<std::string>();
-  }
-  auto digest = sha256_file(path);
-  entries_[name] = {{"fingerprint", now}, {"sha256", digest}};
+  if (found == entries_.end() || !found->is_object() || found->value("fingerprint", nlohmann::json()) != fingerprint)
+    return "";
+  const auto digest = found->find("sha256");
+  return digest != found->end() && digest->is_string() ? digest->get<std::string>() : "";
+}
+
+void DigestMemo::remember(const std::string& name, const nlohmann::json& fingerprint, const std::string& digest) {
+  entries_[name] = {{"fingerprint", fingerprint}, {"sha256", digest}};
   changed_ = true;
+}
+
+std::string DigestMemo::file(const fs::path& path) {
+  const auto name = name_of(path);
+  const auto now = fingerprint(path);
+  if (auto digest = known(name, now); !digest.empty()) return digest;
+  auto digest = sha256_file(path);
+  remember(name, now, digest);
   return digest;
+}
+
+std::vector<std::string> DigestMemo::files(const std::vector<fs::path>& paths, std::int64_t threads) {
+  struct Unknown {
+    std::size_t index;
+    nlohmann::json fingerprint;
+  };
+  std::vector<std::string> digests(paths.size());
+  std::vector<Unknown> unknown;
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    std::error_code error;
+    if (!fs::is_regular_file(paths[i], error)) continue;
+    auto now = fingerprint(paths[i]);
+    digests[i] = known(name_of(paths[i]), now);
+    if (digests[i].empty()) unknown.push_back({i, std::move(now)});
+  }
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (auto u = next++; u < unknown.size(); u = next++) {
+      const auto i = unknown[u].index;
+      try {
+        digests[i] = sha256_file(paths[i]);
+      } catch (const Error&) {  // said by whoever needs the file: ""
+      }
+    }
+  };
+  {
+    std::vector<std::jthread> workers;
+    for (std::int64_t t = 1; t < std::min<std::int64_t>(threads, std::ssize(unknown)); ++t) workers.emplace_back(work);
+    work();
+  }
+  for (const auto& [i, now] : unknown) {
+    if (!digests[i].empty()) remember(name_of(paths[i]), now, digests[i]);
+  }
+  return digests;
 }
 
 }  // namespace mmkd

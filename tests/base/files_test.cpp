@@ -37,6 +37,20 @@ TEST(AtomicFile, LeavesTheOldFileAndNoLitterWithoutCommit) {
   EXPECT_EQ(entries(folder.path()), 1U);
 }
 
+TEST(PlacedWriter, WritesInPlacesAndBehindTheEnd) {
+  const test::TempFolder folder;
+  write_file_atomic(folder / "f", "0123456789");
+  {
+    const PlacedWriter writer(folder / "f");
+    const std::string_view text = "ab";
+    writer.write_at(12, std::as_bytes(std::span(text)));
+    writer.write_at(3, std::as_bytes(std::span(text)));
+    writer.write_at(0, {});
+  }
+  EXPECT_EQ(read_file(folder / "f"), std::string("012ab56789\0\0ab", 14));
+  EXPECT_THROW(PlacedWriter(folder / "missing"), Error);
+}
+
 TEST(ReadFile, NamesThePathAndTheReason) {
   const test::TempFolder folder;
   try {

@@ -14,12 +14,20 @@ namespace {
 using namespace mmkd;
 
 void make_shard(const fs::path& path) {
-  const auto n = static_cast<std::size_t>(test::kFuzzShardRows);
-  ShardData data{.ids = {"a", "bb", "ccc"}, .labels = {0, 1, 1, 0, 0, 2}, .pixels = {}, .tokens = {}};
-  data.pixels.emplace_back(n * 2 * 3 * 3);
-  std::iota(data.pixels[0].begin(), data.pixels[0].end(), std::uint8_t{7});
-  data.tokens = {{{101, 5, 102}, {101, 102}, {101, 9, 8, 7, 102}}};
-  write_shard(path, test::fuzz_shard_schema(), 0, data);
+  ShardWriter writer(path, test::fuzz_shard_schema(), 0, test::kFuzzShardRows);
+  const std::vector<std::string> ids{"a", "bb", "ccc"};
+  const std::vector<std::vector<std::int32_t>> labels{{0, 1}, {1, 0}, {0, 2}};
+  const std::vector<std::vector<std::int32_t>> tokens{{101, 5, 102}, {101, 102}, {101, 9, 8, 7, 102}};
+  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(test::kFuzzShardRows) * 2 * 3 * 3);
+  std::iota(pixels.begin(), pixels.end(), std::uint8_t{7});
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    Record record{.id = ids[i]};
+    record.labels = labels[i];
+    record.tokens[0] = tokens[i];
+    record.pixels[0] = std::span(pixels).subspan(i * 18, 18);
+    writer.put(static_cast<std::int64_t>(i), record);
+  }
+  writer.commit();
 }
 
 void make_cache(const fs::path& path, CacheFeatures features, char mark) {

@@ -90,6 +90,23 @@ TEST(Resize, ToTheSameSizeIsTheIdentity) {
   for (const auto filter : all_filters) EXPECT_EQ(resize(image, 9, 14, filter).rgb, image.rgb);
 }
 
+TEST(Resize, GivesTheSamePixelsWhereOneChannelStandsForThree) {
+  for (const auto& [height, width] : {Size{60, 41}, Size{33, 130}, Size{1, 17}, Size{7, 1}}) {
+    Image image = noise(height, width, 8);
+    for (std::size_t i = 0; i < image.rgb.size(); i += 3) image.rgb[i + 1] = image.rgb[i + 2] = image.rgb[i];
+    Image known = image;
+    known.grey = true;
+    for (const auto filter : all_filters) {
+      for (const auto& to : {Size{24, 20}, Size{20, 24}, Size{90, 7}, Size{height, 50}, Size{50, width}, Size{16, 16},
+                             Size{height, width}}) {
+        const Image resized = resize(known, to.height, to.width, filter);
+        EXPECT_TRUE(resized.grey);
+        EXPECT_EQ(resized.rgb, resize(image, to.height, to.width, filter).rgb);
+      }
+    }
+  }
+}
+
 TEST(Resize, RejectsEmptySizes) {
   EXPECT_THROW(resize(noise(4, 4, 4), 0, 4, Resample::bilinear), Error);
   EXPECT_THROW(resize(noise(4, 4, 4), 4, -1, Resample::bilinear), Error);

@@ -191,7 +191,7 @@ TEST(StageStore, DoesNotReuseAChildOfAParentWithOtherContent) {
 /// The memo in a folder, its entries changed as if it had been written so.
 void change_memo(const fs::path& root, const std::function<void(nlohmann::json& entry)>& change) {
   auto memo = nlohmann::json::parse(read_file(root / "digests.json"));
-  ASSERT_EQ(memo.at("entries").size(), 1U);
+  ASSERT_FALSE(memo.at("entries").empty());
   for (auto& entry : memo.at("entries")) change(entry);
   memo["checksum"] = sha256_hex(memo.at("entries").dump());
   write_plain(root / "digests.json", memo.dump());
@@ -208,6 +208,32 @@ TEST(DigestMemo, RemembersDigests) {
   // Proof that it comes from the memo: what was remembered is changed by hand.
   change_memo(root.path(), [](auto& entry) { entry["sha256"] = "remembered"; });
   EXPECT_EQ(DigestMemo(root.path()).file(file), "remembered");
+}
+
+TEST(DigestMemo, DigestsManyFilesAtOnce) {
+  const test::TempFolder root;
+  std::vector<fs::path> paths;
+  for (int i = 0; i < 20; ++i) {
+    paths.push_back(root / std::to_string(i));
+    write_plain(paths.back(), "file " + std::to_string(i));
+  }
+  paths.push_back(root / "missing");
+  paths.push_back(root.path());  // a folder
+  for (const std::int64_t threads : {0, 1, 3, 100}) {
+    const test::TempFolder store;
+    { DigestMemo(store.path()).file(paths[7]); }
+    for (int again = 0; again < 2; ++again) {
+      const auto digests = DigestMemo(store.path()).files(paths, threads);
+      ASSERT_EQ(digests.size(), paths.size());
+      for (std::size_t i = 0; i < 20; ++i) EXPECT_EQ(digests[i], sha256_hex("file " + std::to_string(i)));
+      EXPECT_EQ(digests[20], "");
+      EXPECT_EQ(digests[21], "");
+    }
+    // Proof that all of them are remembered: the files need not be read again.
+    change_memo(store.path(), [](auto& entry) { entry["sha256"] = "remembered"; });
+    const auto remembered = DigestMemo(store.path()).files(paths, threads);
+    EXPECT_EQ(std::count(remembered.begin(), remembered.end(), "remembered"), 20);
+  }
 }
 
 TEST(DigestMemo, NoticesAChangedFile) {

@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -29,6 +30,21 @@ class AtomicFile {
  private:
   fs::path path_, temporary_;
   int fd_ = -1;
+};
+
+/// Writes into an existing file, anywhere and from any thread.
+class PlacedWriter {
+ public:
+  explicit PlacedWriter(const fs::path& path);
+  ~PlacedWriter();
+  PlacedWriter(const PlacedWriter&) = delete;
+  PlacedWriter& operator=(const PlacedWriter&) = delete;
+  /// A place behind the file's end makes it longer.
+  void write_at(std::uint64_t offset, std::span<const std::byte> bytes) const;
+
+ private:
+  fs::path path_;
+  int fd_;
 };
 
 void fsync_file(const fs::path& path);

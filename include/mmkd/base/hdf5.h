@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <mutex>
 #include <span>
 #include <string>
 #include <utility>
@@ -12,6 +13,10 @@
 
 // RAII over HDF5's C API; the only public header that includes hdf5.h.
 namespace mmkd::h5 {
+
+/// HDF5 is built without thread safety on most systems: where several threads use it, each holds this around its calls.
+/// Not recursive.
+std::unique_lock<std::mutex> exclusive();
 
 /// Why the call to HDF5 before this one failed, as the system says it ("Input/output error"); where it says nothing,
 /// what HDF5 says.

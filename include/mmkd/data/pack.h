@@ -20,6 +20,7 @@ namespace mmkd {
 struct TowerTokenizer {
   std::filesystem::path file;  ///< vocab.txt or tokenizer.json
   WordPieceSettings settings;
+  bool operator==(const TowerTokenizer&) const = default;
 };
 
 /// How teacher and student want their inputs. Index 0: teacher, 1: student.

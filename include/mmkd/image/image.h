@@ -14,6 +14,7 @@ namespace mmkd {
 struct Image {
   std::int64_t height = 0, width = 0;
   std::vector<std::uint8_t> rgb;  ///< [height, width, 3]
+  bool grey = false;              ///< known to have three equal channels: they need be resized once only
 };
 
 /// Decodes PNG or JPEG as Pillow's `Image.open(f).convert("RGB")` does: grey and palettes become RGB, alpha is dropped

@@ -50,8 +50,10 @@ class StageStore {
   StageArtifact open(const StageInputs& inputs) const;
   /// `fill` fills the given folder, built aside; stage.json is written last and the folder renamed into place.
   /// `seconds`: what building it took until now, to be recorded; 0: nothing is.
+  /// `digests`: SHA-256 by name of files that were read back already, so that they need not be read again.
   StageArtifact build(const StageInputs& inputs, const std::vector<StageArtifact>& parents,
-                      const std::function<void(const std::filesystem::path&)>& fill, double seconds = 0) const;
+                      const std::function<void(const std::filesystem::path&)>& fill, double seconds = 0,
+                      const std::map<std::string, std::string>& digests = {}) const;
   /// Scratch that survives a crash (checkpoints, journals of the stage being built): `<root>/<stage>/<key>.work/`.
   std::filesystem::path work_folder(const StageInputs& inputs) const;
 
@@ -66,8 +68,13 @@ class DigestMemo {
   explicit DigestMemo(const std::filesystem::path& root);
   ~DigestMemo();  ///< saves what is new; failures to save are ignored (the memo is only a shortcut)
   std::string file(const std::filesystem::path& path);
+  /// The same of many files, with several threads; "" for what is no file or cannot be read.
+  std::vector<std::string> files(const std::vector<std::filesystem::path>& paths, std::int64_t threads);
 
  private:
+  /// The digest that is remembered of a file as it lies there now; "" if there is none.
+  std::string known(const std::string& name, const nlohmann::json& fingerprint) const;
+  void remember(const std::string& name, const nlohmann::json& fingerprint, const std::string& digest);
   std::filesystem::path memo_file_;
   nlohmann::json entries_;
   bool changed_ = false;

@@ -13,6 +13,7 @@ struct WordPieceSettings {
   bool do_lower_case = true;
   bool strip_accents = true;  ///< resolve "as do_lower_case" before constructing
   bool tokenize_chinese_chars = true;
+  bool operator==(const WordPieceSettings&) const = default;
 };
 
 /// A vocab.txt or tokenizer.json: its name tells which, its bytes are the content.
