@@ -120,7 +120,8 @@ def settings_of_job(a, seed, folder):
     if os.environ.get("MMKD_PEERS_DIR"):
         for role in ("teacher", "student"):
             settings[f"{role}.weights"] = f"{peers_folder()}/weights/{a.scale}-{role}-seed{seed}.safetensors"
-    return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    words = [f"{key}={value}" for key, value in settings.items()] + a.set
+    return [word for pair in words for word in ("--set", pair)]
 
 
 def sweep(a):
@@ -190,6 +191,7 @@ def main():
     p.add_argument("--min-seconds", type=float, default=4.0)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--seq", type=int, default=32, help="tokens per text in synth")
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another key of the configuration")
     p.add_argument("--epochs", type=int, nargs=2, default=[3, 5], help="e2e: of teacher and student")
     p.add_argument("--pin", action="store_true", help="OMP_PROC_BIND=true, as the tuned peer has")
     a = p.parse_args()
@@ -207,12 +209,16 @@ def main():
         arguments = []
         for name in ("scale", "device", "dtype", "batch", "threads", "workers", "min_seconds", "seed", "seq"):
             arguments += ["--" + name.replace("_", "-"), str(getattr(a, name))]
+        for setting in a.set:
+            arguments += ["--set", setting]
         if a.what == "startup":
             out = startup(a, arguments)
         else:
             out = json.loads(launch([*arguments, "--what", a.what, "--repeat", str(a.repeat)], a.ranks, a.pin))
     if a.pin:
         out["pin"] = "yes"
+    if a.set:
+        out["set"] = a.set
     print(json.dumps(out), flush=True)
 
 

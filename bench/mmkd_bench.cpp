@@ -91,6 +91,7 @@ int main(int argc, char** argv) {
   app.add_option("--seq", options.tokens, "Tokens of a text in synth")
       ->check(CLI::Range(2, 256))
       ->capture_default_str();
+  app.add_option("--set", options.settings, "Another key of the configuration (repeatable)")->expected(1)->take_all();
   app.add_option("--source", options.source, "Checkout of mmkd, for programs that were moved")->capture_default_str();
   app.add_option("--work", options.work, "Folder of packed data and scratch")->capture_default_str();
   try {

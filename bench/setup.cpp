@@ -37,6 +37,7 @@ LoadedConfig load_bench_config(const Options& options) {
                                      "artifacts.root=" + (options.work / "artifacts").string(),
                                      "logging.log_dir=" + (options.work / "logs").string(),
                                      "device=" + options.device};
+  overrides.insert(overrides.end(), options.settings.begin(), options.settings.end());
   if (!options.peers_root.empty()) {
     for (const char* role : {"teacher", "student"}) {
       const fs::path file =

@@ -25,11 +25,12 @@ struct Options {
   bool verify = true;        ///< records by their checksums
   Repeats repeats;
   std::int64_t seed = 0;
-  std::int64_t tokens = 32;          ///< real tokens of each text in synthetic data
-  std::filesystem::path source;      ///< of mmkd: bench/<scale>.yaml and the vocabulary are there
-  std::filesystem::path work;        ///< packed data and scratch
-  std::filesystem::path data_root;   ///< MedPix 2.0; unused where uses_demo_data()
-  std::filesystem::path peers_root;  ///< whose weights/ are the initial weights; empty: mmkd's own initialisation
+  std::int64_t tokens = 32;           ///< real tokens of each text in synthetic data
+  std::vector<std::string> settings;  ///< further keys of the configuration, KEY=VALUE
+  std::filesystem::path source;       ///< of mmkd: bench/<scale>.yaml and the vocabulary are there
+  std::filesystem::path work;         ///< packed data and scratch
+  std::filesystem::path data_root;    ///< MedPix 2.0; unused where uses_demo_data()
+  std::filesystem::path peers_root;   ///< whose weights/ are the initial weights; empty: mmkd's own initialisation
 };
 
 /// The large scale is for made-up pictures and texts alone: the demo data set gives it no more than tasks.

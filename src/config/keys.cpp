@@ -298,6 +298,10 @@ void training_keys(Section s, TrainingConfig& c) {
         "samples per rank and backward pass; 0: the rank's whole share of the batch. With a loss that compares samples "
         "the forward passes run twice, and the result is the same",
         count_from(0));
+  s.add(
+      "gradient_checkpointing", c.gradient_checkpointing,
+      "`true`: transformer layers keep their inputs alone and are computed again in the backward pass: less memory, a "
+      "fourth to a third more time, and the same result");
   s.add("teacher_select", c.teacher_select, "epoch whose teacher is handed on: the `last`, or the `best` on dev");
   s.add("teacher", c.teacher, "teacher outputs: computed once and `cached`, or `live` in every step");
   s.add("keep_checkpoints", c.keep_checkpoints, "most recent checkpoints kept; each holds the best epoch too",

@@ -3,6 +3,7 @@
 #include "mmkd/base/error.h"
 #include "mmkd/nn/cpu_kernels.h"
 #include "mmkd/nn/linear.h"
+#include "mmkd/nn/recompute.h"
 #include "mmkd/nn/residual_norm.h"
 
 namespace mmkd::nn {
@@ -77,7 +78,7 @@ TransformerLayer::Stream TransformerLayer::finish(const at::Tensor& x, const at:
   const auto middle = residual_norm(x, dropped, *attention_norm_, Keep::normed, type);
   const auto end = residual_norm(middle.normed_float, feed_forward(middle.normed, &layout, context), *output_norm_,
                                  Keep::normed, type);
-  return {end.normed_float, {}, end.normed};
+  return {end.normed_float, {}, end.normed.is_same(end.normed_float) ? at::Tensor() : end.normed};
 }
 
 TransformerLayer::Stream TransformerLayer::forward(const Stream& in, const TokenLayout& layout,
@@ -124,12 +125,40 @@ Transformer::Transformer(const TransformerSpec& spec, const std::string& where) 
   }
 }
 
+namespace {
+
+using Stream = TransformerLayer::Stream;
+
+/// layer(x), with what backward needs of it kept or made again.
+template <class Layer>
+at::Tensor pass(const ForwardContext& context, const at::Tensor& x, const Layer& layer) {
+  if (!context.recompute) return layer(x);
+  return recomputed([layer](const auto& inputs) { return std::vector{layer(inputs[0])}; }, {x})[0];
+}
+
+template <class Layer>
+Stream pass(const ForwardContext& context, const Stream& in, const Layer& layer) {
+  if (!context.recompute) return layer(in);
+  const auto out = recomputed(
+      [layer](const auto& inputs) {
+        const Stream stream = layer(Stream{inputs[0], inputs[1], inputs[2]});
+        return std::vector{stream.x, stream.pending, stream.narrow};
+      },
+      {in.x, in.pending, in.narrow});
+  return {out[0], out[1], out[2]};
+}
+
+}  // namespace
+
+// Layers are passed with copies of all that they need: backward may call them when the caller has gone.
+
 at::Tensor Transformer::forward(at::Tensor x, const at::Tensor& mask, const ForwardContext& context) const {
   if (!mask.defined() && serves_packed(x)) {
     const auto layout = TokenLayout::uniform(x.size(0), x.size(1));
     return layout.unpack(forward(layout.pack(x), layout, context));
   }
-  for (const auto& layer : layers_) x = layer->forward(x, mask, context);
+  for (const auto& layer : layers_)
+    x = pass(context, x, [=](const at::Tensor& in) { return layer->forward(in, mask, context); });
   return x;
 }
 
@@ -138,22 +167,38 @@ at::Tensor Transformer::forward_first(at::Tensor x, const at::Tensor& mask, cons
     const auto layout = TokenLayout::uniform(x.size(0), x.size(1));
     return forward_first(layout.pack(x), layout, context);
   }
-  for (std::size_t i = 0; i + 1 < layers_.size(); ++i) x = layers_[i]->forward(x, mask, context);
-  if (!layers_.empty()) x = layers_.back()->forward_first(x, mask, context);
+  for (const auto& layer : layers_) {
+    const bool is_last = layer == layers_.back();
+    x = pass(context, x, [=](const at::Tensor& in) {
+      return is_last ? layer->forward_first(in, mask, context) : layer->forward(in, mask, context);
+    });
+  }
   return x.select(1, 0);
 }
 
+Stream Transformer::run(const at::Tensor& x, std::size_t layers, const TokenLayout& layout,
+                        const ForwardContext& context) const {
+  Stream stream{x.to(at::kFloat), {}, {}};
+  for (std::size_t i = 0; i < layers; ++i) {
+    stream = pass(context, stream,
+                  [=, layer = layers_[i]](const Stream& in) { return layer->forward(in, layout, context); });
+  }
+  return stream;
+}
+
 at::Tensor Transformer::forward(const at::Tensor& x, const TokenLayout& layout, const ForwardContext& context) const {
-  TransformerLayer::Stream stream{x.to(at::kFloat), {}, {}};
-  for (const auto& layer : layers_) stream = layer->forward(stream, layout, context);
+  const Stream stream = run(x, layers_.size(), layout, context);
   return stream.pending.defined() ? stream.x + stream.pending : stream.x;
 }
 
 at::Tensor Transformer::forward_first(const at::Tensor& x, const TokenLayout& layout,
                                       const ForwardContext& context) const {
-  TransformerLayer::Stream stream{x.to(at::kFloat), {}, {}};
-  for (std::size_t i = 0; i + 1 < layers_.size(); ++i) stream = layers_[i]->forward(stream, layout, context);
-  return layers_.back()->forward_first(stream, layout, context);
+  const Stream stream = run(x, layers_.size() - 1, layout, context);
+  return pass(context, stream,
+              [=, layer = layers_.back()](const Stream& in) {
+                return Stream{layer->forward_first(in, layout, context), {}, {}};
+              })
+      .x;
 }
 
 void Transformer::collect_weights(const std::string& prefix, const TransformerNames& names, const InitScheme& scheme,

@@ -56,7 +56,7 @@ class BlockCache {
     const std::scoped_lock lock(mutex_);
     // A block of up to twice the size: its pages are there, and the batch after this one may need it whole.
     const auto found = by_size_.lower_bound(size);
-    if (found != by_size_.end() && found->first <= 2 * size) {
+    if (found != by_size_.end() && found->first <= size + size / 4) {
       void* memory = *found->second;
       free_bytes_ -= found->first;
       begin_use(memory, found->first);

@@ -264,6 +264,7 @@ TrainerSpec trainer_spec(const Config& config, const ModelSource& source) {
                                     : training.student_epochs,
           .batch_size = config.data.batch_size,
           .micro_batch_size = training.micro_batch_size,
+          .gradient_checkpointing = training.gradient_checkpointing,
           .num_workers = config.data.num_workers,
           .seed = source.seed,
           .precision = training.precision,

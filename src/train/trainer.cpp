@@ -347,6 +347,7 @@ nn::ForwardContext Trainer::context_of(const Batch& batch) const {
           .step = static_cast<std::uint64_t>(step_),
           .sample_keys = batch.sample_keys,
           .ranks = uses_batch_ranks() ? batch_ranks_.get() : nullptr,
+          .recompute = spec_.gradient_checkpointing,
           .only_filler = batch.rows.empty()};
 }
 

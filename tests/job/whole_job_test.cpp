@@ -5,6 +5,7 @@
 #include <cstring>
 #include <regex>
 
+#include "mmkd/base/files.h"
 #include "mmkd/formats/safetensors.h"
 #include "tests/support/small_job.h"
 
@@ -404,6 +405,24 @@ TEST(MicroBatches, GiveTheLossesOfTheWholeBatch) {
                        job / ("logs/" + log("parts") + "/teacher_metrics.json"), 1e-5);
     expect_same_losses(job / ("logs/" + log("whole") + "/metrics.json"),
                        job / ("logs/" + log("parts") + "/metrics.json"), 1e-4);
+  }
+}
+
+TEST(GradientCheckpointing, GivesTheSameBytes) {
+  const SmallJob job;
+  for (const char* root : {"artifacts.root=artifacts-false", "artifacts.root=artifacts-true"})
+    ASSERT_EQ(job.pack({root}).exit_code, 0);
+  for (const std::string precision : {"fp32", "bf16"}) {
+    for (const std::string on : {"false", "true"}) {
+      const auto result = job.ddp(2, {"training.precision=" + precision, "training.gradient_checkpointing=" + on,
+                                      "artifacts.root=artifacts-" + on, logs(precision + "-" + on)});
+      ASSERT_EQ(result.exit_code, 0) << result.all();
+      EXPECT_TRUE(contains(result.err, "student: building")) << "a run of its own: " << result.err;
+    }
+    for (const char* file : {"teacher.safetensors", "student_final.safetensors"}) {
+      const auto kept = read_file(job / ("logs/" + precision + "-false/" + file));
+      EXPECT_TRUE(read_file(job / ("logs/" + precision + "-true/" + file)) == kept) << precision << " " << file;
+    }
   }
 }
 

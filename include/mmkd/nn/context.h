@@ -21,6 +21,7 @@ struct ForwardContext {
   std::uint64_t step = 0;             ///< optimizer step of the stage
   at::Tensor sample_keys;             ///< [B] int64 on the CPU, the bits of Record::sample_key; needed only in training
   const BatchRanks* ranks = nullptr;  ///< null: this rank has the whole batch
+  bool recompute = false;             ///< transformer layers keep their inputs alone for backward (recompute.h)
   bool only_filler = false;           ///< the one row is the filler of a rank without samples: no statistic counts it
 };
 

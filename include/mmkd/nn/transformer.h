@@ -94,6 +94,9 @@ class Transformer : public torch::nn::Module {
                        std::vector<WeightEntry>& entries) const;
 
  private:
+  /// The first `layers` of them.
+  TransformerLayer::Stream run(const at::Tensor& x, std::size_t layers, const TokenLayout& layout,
+                               const ForwardContext& context) const;
   std::vector<std::shared_ptr<TransformerLayer>> layers_;
 };
 

@@ -31,6 +31,7 @@ struct TrainerSpec {
   std::int64_t epochs = 1;
   std::int64_t batch_size = 16;       ///< global
   std::int64_t micro_batch_size = 0;  ///< rows of this rank in one backward pass; 0: all
+  bool gradient_checkpointing = false;
   std::int64_t num_workers = 4;
   std::uint64_t seed = 0;
   Precision precision = Precision::fp32;
