@@ -39,7 +39,8 @@ def pairs(a):
                 "--ranks", str(ranks), "--threads", str(a.threads), "--min-seconds", str(a.min_seconds), "--repeat", "1",
                 *more]
 
-    ours = command(os.path.join(ROOT, "bench/mmkd.py"), a.dtype, a.ranks, *(["--pin"] if a.pin else []))
+    ours = command(os.path.join(ROOT, "bench/mmkd.py"), a.dtype, a.ranks, *(["--pin"] if a.pin else []),
+                   *(word for setting in a.set for word in ("--set", setting)))
     if a.peer == "mmkd":
         script, more = os.path.join(ROOT, "bench/mmkd.py"), []
     else:
@@ -86,6 +87,7 @@ def main():
                    help="mmkd: itself, with --peer-ranks or --peer-dtype")
     p.add_argument("--peer-dtype", choices=["fp32", "bf16"], help="where the peer's best variant is another")
     p.add_argument("--peer-ranks", type=int)
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of mmkd's configuration")
     p.add_argument("--pin", action="store_true", help="OMP_PROC_BIND=true for mmkd too")
     p.add_argument("--out", default=os.path.join(work_folder(), "side_by_side.jsonl"), help="lines are appended")
     a = p.parse_args()
@@ -105,6 +107,7 @@ def main():
         others = "not recorded" if done["other_cpu"] is None else f"{100 * done['other_cpu']:.0f} %"
         megabytes = "" if None in done["rss_mb"] else "{:.0f} / {:.0f}".format(*done["rss_mb"])
         ranks = f", {row.ranks} ranks" if row.ranks > 1 else ""
+        ranks += "".join(f", {setting.split('.')[-1]}" for setting in row.set)
         print(f"| {scale} | {what}{ranks}, {done['unit']} | {batch} | {done['mmkd']:.4g} ({dtype}) "
               f"| {done['peer_figure']:.4g} ({row.peer} {peer_dtype}) | {done['times_as_fast']:.2f} "
               f"[{done['interval'][0]:.2f}, {done['interval'][1]:.2f}] | {megabytes} | {others} |", flush=True)
@@ -119,6 +122,8 @@ TABLE = [
     ("medium", "teacher", 16, "bf16", "bf16"),
     ("medium", "student_cached", 16, "fp32", "fp32"),
     ("medium", "teacher", 16, "fp32", "fp32"),
+    *(("medium", what, 16, "bf16", "bf16", ("set", ["training.gradient_checkpointing=true"]))
+      for what in ("student_cached", "teacher")),
     ("medium", "cache_build", 16, "bf16", "bf16"),
     ("medium", "eval", 16, "bf16", "bf16"),
     ("small", "student_cached", 16, "fp32", "fp32"),

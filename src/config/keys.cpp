@@ -288,6 +288,10 @@ void training_keys(Section s, TrainingConfig& c) {
              "`log_dir/seeds.json`",
              at_least(0));
   s.add("precision", c.precision, "`bf16`: forward and backward in autocast; weights, losses and metrics stay fp32");
+  s.add(
+      "gradient_exchange", c.gradient_exchange,
+      "type in which gradients travel between ranks. `bf16`: half the bytes, for slow networks between nodes; results "
+      "then depend on the number of ranks");
   s.add("weight_decay", c.weight_decay, "of AdamW, decoupled, on all parameters; 0 disables", at_least(0));
   s.add("betas", c.betas, "decay rates of AdamW's two averages", below_one());
   s.add("eps", c.eps, "epsilon of AdamW", above(0));

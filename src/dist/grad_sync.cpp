@@ -86,16 +86,30 @@ void broadcast_from_rank_zero(const World& world, const std::vector<at::Tensor>&
 /// The backend divides as it adds; the Reducer by itself makes a pass over each gradient for that.
 class Average final : public c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::ProcessGroup>> {
  public:
-  using CppCommHookInterface::CppCommHookInterface;
+  Average(c10::intrusive_ptr<c10d::ProcessGroup> group, at::ScalarType exchange)
+      : CppCommHookInterface(std::move(group)), exchange_(exchange) {}
   c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override {
-    std::vector<at::Tensor> tensors{bucket.getBufferRef()};
+    const at::Tensor gradients = bucket.getBufferRef();
+    std::vector<at::Tensor> sent{gradients.to(exchange_)};  // itself where the type is the same
     c10d::AllreduceOptions options;
     options.reduceOp = c10d::ReduceOp::AVG;
-    return state_->allreduce(tensors, options)->getFuture();
+    auto reduced = state_->allreduce(sent, options)->getFuture();
+    if (sent[0].is_same(gradients)) return reduced;
+    return reduced->then(
+        [gradients](c10::ivalue::Future& done) {
+          const at::NoGradGuard no_grad;
+          gradients.copy_(done.value().toTensorVector().at(0));
+          return c10::IValue(gradients);
+        },
+        c10::TensorType::get());
   }
+
+ private:
+  at::ScalarType exchange_;
 };
 
-std::unique_ptr<c10d::Reducer> make_reducer(const World& world, std::vector<at::Tensor> parameters) {
+std::unique_ptr<c10d::Reducer> make_reducer(const World& world, std::vector<at::Tensor> parameters,
+                                            at::ScalarType exchange) {
   const std::vector<bool> no_sparse_gradients(parameters.size(), false);
   const std::vector<std::size_t> limits{c10d::kDefaultFirstBucketBytes, c10d::kDefaultBucketBytesCap};
   const auto in_forward_order =
@@ -108,7 +122,7 @@ std::unique_ptr<c10d::Reducer> make_reducer(const World& world, std::vector<at::
       /*param_names=*/std::unordered_map<std::size_t, std::string>{}, c10d::kDefaultFirstBucketBytes,
       /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
       /*bucket_bytes_cap_list=*/std::vector<std::int64_t>{});
-  reducer->register_comm_hook(std::make_unique<Average>(world.group()));
+  reducer->register_comm_hook(std::make_unique<Average>(world.group(), exchange));
   return reducer;
 }
 
@@ -134,7 +148,7 @@ struct GradSync::Impl {
 };
 
 GradSync::GradSync(const World& world, std::vector<at::Tensor> parameters,
-                   const std::vector<at::Tensor>& averaged_elsewhere)
+                   const std::vector<at::Tensor>& averaged_elsewhere, at::ScalarType exchange)
     : impl_(std::make_unique<Impl>()) {
   require_usable(parameters);
   define_gradients(parameters);
@@ -145,7 +159,7 @@ GradSync::GradSync(const World& world, std::vector<at::Tensor> parameters,
     return std::any_of(averaged_elsewhere.begin(), averaged_elsewhere.end(),
                        [&](const at::Tensor& other) { return other.is_same(parameter); });
   });
-  impl_->reducer = make_reducer(world, std::move(parameters));
+  impl_->reducer = make_reducer(world, std::move(parameters), exchange);
 }
 
 GradSync::~GradSync() = default;

@@ -1,5 +1,7 @@
 #include "mpi_backend.h"
 
+#include <ATen/Parallel.h>
+#include <omp.h>
 #include <pthread.h>
 
 #include <optional>
@@ -168,6 +170,9 @@ std::uint64_t MpiBackend::getSequenceNumberForGroup() {
 
 void MpiBackend::run_jobs() {
   const at::NoGradGuard no_grad;
+  // A team of threads of its own would compete with that of the computation.
+  at::internal::lazy_init_num_threads();
+  omp_set_num_threads(1);
   for (;;) {
     c10::intrusive_ptr<Job> job;
     {

@@ -268,6 +268,7 @@ TrainerSpec trainer_spec(const Config& config, const ModelSource& source) {
           .num_workers = config.data.num_workers,
           .seed = source.seed,
           .precision = training.precision,
+          .gradient_exchange = training.gradient_exchange,
           .peak_lr = teacher ? training.teacher_lr : training.student_lr,
           .warmup_fraction = training.warmup_fraction,
           .schedule = training.schedule,

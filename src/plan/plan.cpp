@@ -29,6 +29,8 @@ Json training_subset(const Config& config) {
       config, {"data.batch_size", "training.precision", "training.weight_decay", "training.betas", "training.eps",
                "training.clip_norm", "training.schedule", "training.warmup_fraction", "training.micro_batch_size"});
   if (config.augment.views > 0) json.merge_patch(subset(config, {"augment"}));
+  if (config.training.gradient_exchange != Precision::fp32)
+    json.merge_patch(subset(config, {"training.gradient_exchange"}));
   if (config.training.spike_factor > 0) json.merge_patch(subset(config, {"training.spike_factor"}));
   return json;
 }

@@ -1,14 +1,19 @@
 #include "mmkd/train/optimizer.h"
 
+#include <ATen/Parallel.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
+#include <tuple>
 
+#include "gradient_norm.h"
 #include "mmkd/base/error.h"
+#include "mmkd/kernels/adamw.h"
 
 namespace mmkd {
 namespace {
@@ -53,79 +58,150 @@ AdamW::AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options, s
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     values_.parts[i].copy_(tensors[i]);
     tensors[i].set_data(values_.parts[i]);
+    met_.push_back(rows_met(i));
   }
   step_ = at::zeros({}, tensors.front().options().requires_grad(false));
 }
 
-/// Parameters whose gradients lie behind one another as their values do, as one tensor each: [elements].
-struct AdamW::Run {
-  at::Tensor values, gradients, exp_avg, exp_avg_sq;
-  bool scaled;
+/// What gradients are divided by, in the kernels that read them, rather than in a pass of its own. It is exactly 1
+/// where nothing is to be clipped.
+std::optional<at::Tensor> AdamW::divisor(const Step& step) const {
+  if (options_.clip_norm <= 0) return std::nullopt;
+  return ((step.norm + 1e-6) / options_.clip_norm).clamp_min(1.0);
+}
+
+void AdamW::update_by_torch(const std::vector<at::Tensor>& parameters, double learning_rate, const Step& step) {
+  const auto all = std::ssize(parameters), scaled = static_cast<std::ptrdiff_t>(scaled_);
+  for (const auto& [begin, end, rate] :
+       {std::tuple(std::ptrdiff_t{0}, scaled, learning_rate * scale_), std::tuple(scaled, all, learning_rate)}) {
+    if (begin == end) continue;
+    const auto part = [begin = begin, end = end](const std::vector<at::Tensor>& tensors) {
+      return std::vector<at::Tensor>(tensors.begin() + begin, tensors.begin() + end);
+    };
+    const auto values = part(parameters);
+    std::vector<at::Tensor> gradients;
+    for (const auto& value : values) gradients.push_back(value.grad());
+    const std::vector<at::Tensor> steps(values.size(), step_);
+    at::_fused_adamw_(values, gradients, part(exp_avg_.parts), part(exp_avg_sq_.parts), /*max_exp_avg_sqs=*/{}, steps,
+                      rate, options_.betas[0], options_.betas[1], options_.weight_decay, options_.eps,
+                      /*amsgrad=*/false, /*maximize=*/false, divisor(step), step.skipped);
+  }
+}
+
+namespace {
+
+/// Divides a parameter into pieces of about the same work.
+class Pieces {
+ public:
+  explicit Pieces(std::vector<kernels::AdamWPiece>& pieces) : pieces_(pieces) {}
+
+  void add_whole(const kernels::AdamWPiece& whole) { add(whole, 0, whole.count, true, true); }
+
+  /// Rows of `width`: those in `rows` have gradients, others zeros; those in `met` have moments.
+  void add_rows(const kernels::AdamWPiece& whole, std::int64_t width, const at::Tensor& rows,
+                const std::vector<bool>& met) {
+    std::vector<bool> now(met.size(), false);
+    const auto* row = rows.const_data_ptr<std::int64_t>();
+    for (std::int64_t i = 0; i < rows.numel(); ++i) now[static_cast<std::size_t>(row[i])] = true;
+    for (std::size_t begin = 0; begin < met.size();) {
+      std::size_t end = begin + 1;
+      while (end < met.size() && met[end] == met[begin] && now[end] == now[begin]) ++end;
+      add(whole, static_cast<std::int64_t>(begin) * width, static_cast<std::int64_t>(end) * width, now[begin],
+          met[begin]);
+      begin = end;
+    }
+  }
+
+ private:
+  void add(const kernels::AdamWPiece& whole, std::int64_t begin, std::int64_t end, bool has_gradient,
+           bool has_moments) {
+    constexpr std::int64_t kMost = 8192;  // elements
+    for (; begin < end; begin += kMost) {
+      kernels::AdamWPiece piece = whole;
+      piece.value += begin;
+      piece.gradient = has_gradient ? piece.gradient + begin : nullptr;
+      piece.exp_avg = has_moments ? piece.exp_avg + begin : nullptr;
+      piece.exp_avg_sq = has_moments ? piece.exp_avg_sq + begin : nullptr;
+      piece.count = std::min(kMost, end - begin);
+      pieces_.push_back(piece);
+    }
+  }
+
+  std::vector<kernels::AdamWPiece>& pieces_;
 };
 
-std::vector<AdamW::Run> AdamW::runs() const {
-  std::vector<Run> runs;
-  const auto gradient_of = [&](std::size_t i) {
-    const at::Tensor& gradient = parameters_[i].tensor.grad();
-    if (!gradient.defined())
-      throw Error("optimizer: parameter {} has no gradient; no loss depends on it", parameters_[i].name);
-    return gradient;
-  };
-  for (std::size_t begin = 0; begin < parameters_.size();) {
-    const at::Tensor first = gradient_of(begin);
-    const std::int64_t offset = values_.offsets[begin];
-    std::size_t end = begin + 1;
-    for (; end < parameters_.size() && (end < scaled_) == (begin < scaled_); ++end) {
-      const at::Tensor gradient = gradient_of(end);
-      const bool follows = first.is_contiguous() && gradient.is_contiguous() && gradient.is_alias_of(first) &&
-                           gradient.storage_offset() - first.storage_offset() == values_.offsets[end] - offset;
-      if (!follows) break;
+}  // namespace
+
+void AdamW::update_on_cpu(const std::vector<at::Tensor>& parameters, double learning_rate, const Step& step,
+                          const RowsOf& rows_of) {
+  if (step.skipped.item<float>() != 0) return;
+  const auto clipped = divisor(step);
+  const kernels::AdamWNumbers numbers{.beta1 = options_.betas[0],
+                                      .beta2 = options_.betas[1],
+                                      .eps = options_.eps,
+                                      .weight_decay = options_.weight_decay,
+                                      .step = step_.item<float>(),
+                                      .divisor = clipped ? clipped->item<float>() : 1};
+  std::vector<kernels::AdamWPiece> list;
+  Pieces pieces(list);
+  std::vector<at::Tensor> gradients;  // held while they are read
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    gradients.push_back(parameters[i].grad().contiguous());
+    const kernels::AdamWPiece whole{.value = values_.parts[i].mutable_data_ptr<float>(),
+                                    .gradient = gradients.back().const_data_ptr<float>(),
+                                    .exp_avg = exp_avg_.parts[i].mutable_data_ptr<float>(),
+                                    .exp_avg_sq = exp_avg_sq_.parts[i].mutable_data_ptr<float>(),
+                                    .count = parameters[i].numel(),
+                                    .learning_rate = i < scaled_ ? learning_rate * scale_ : learning_rate};
+    auto& met = met_[i];
+    const auto rows = rows_of && !met.empty() ? rows_of(parameters[i]) : std::nullopt;
+    if (!rows) {
+      met.clear();
+      pieces.add_whole(whole);
+      continue;
     }
-    const std::int64_t size = values_.offsets[end - 1] + parameters_[end - 1].tensor.numel() - offset;
-    const auto part = [&](const FlatTensors& flat) { return flat.block.narrow(0, offset, size); };
-    const at::Tensor gradients =
-        end == begin + 1 ? first.reshape({-1}) : first.as_strided({size}, {1}, first.storage_offset());
-    runs.push_back({part(values_), gradients, part(exp_avg_), part(exp_avg_sq_), begin < scaled_});
-    begin = end;
+    const auto* row = rows->const_data_ptr<std::int64_t>();
+    for (std::int64_t r = 0; r < rows->numel(); ++r) met[static_cast<std::size_t>(row[r])] = true;
+    pieces.add_rows(whole, parameters[i].size(1), *rows, met);
   }
-  return runs;
+  // Pieces differ in their work, so each thread takes the next ones when it has finished some.
+  constexpr std::size_t kAtOnce = 16;
+  std::atomic<std::size_t> next{0};
+  at::parallel_for(0, at::get_num_threads(), 1, [&](std::int64_t /*begin*/, std::int64_t /*end*/) {
+    for (auto begin = next.fetch_add(kAtOnce); begin < list.size(); begin = next.fetch_add(kAtOnce)) {
+      const auto end = std::min(begin + kAtOnce, list.size());
+      for (auto p = begin; p < end; ++p) kernels::adamw_update(numbers, list[p]);
+    }
+  });
 }
 
-/// The parameters that learn at the scaled rate, or the others.
-void AdamW::update(const std::vector<Run>& runs, bool scaled, double learning_rate,
-                   const std::optional<at::Tensor>& divisor, const at::Tensor& skip) {
-  std::vector<at::Tensor> values, gradients, exp_avg, exp_avg_sq;
-  for (const auto& run : runs) {
-    if (run.scaled != scaled) continue;
-    values.push_back(run.values);
-    gradients.push_back(run.gradients);
-    exp_avg.push_back(run.exp_avg);
-    exp_avg_sq.push_back(run.exp_avg_sq);
-  }
-  if (values.empty()) return;
-  const std::vector<at::Tensor> steps(values.size(), step_);
-  at::_fused_adamw_(values, gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps, learning_rate,
-                    options_.betas[0], options_.betas[1], options_.weight_decay, options_.eps, /*amsgrad=*/false,
-                    /*maximize=*/false, divisor, skip);
-}
-
-AdamW::Step AdamW::step(double learning_rate, const at::Tensor& skip) {
+AdamW::Step AdamW::step(double learning_rate, const at::Tensor& skip, const RowsOf& rows_of) {
   const at::NoGradGuard no_grad;
-  const auto all = runs();
-  std::vector<at::Tensor> gradients;
-  for (const auto& run : all) gradients.push_back(run.gradients);
+  std::vector<at::Tensor> parameters;
+  for (const auto& [name, tensor] : parameters_) {
+    if (!tensor.grad().defined()) throw Error("optimizer: parameter {} has no gradient; no loss depends on it", name);
+    parameters.push_back(tensor);
+  }
   Step result;
-  result.norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients)), 2);
+  result.norm = gradient_norm(parameters, rows_of);
   result.skipped = at::isfinite(result.norm).logical_not().to(at::kFloat);
   if (skip.defined()) result.skipped = at::maximum(result.skipped, skip.ne(0).to(at::kFloat));
-  std::optional<at::Tensor> divisor;
-  // The kernels divide gradients by a scale as they read them, which spares clipping its own pass over memory. It is
-  // exactly 1 where nothing is to be clipped.
-  if (options_.clip_norm > 0) divisor = ((result.norm + 1e-6) / options_.clip_norm).clamp_min(1.0);
   step_.add_(1 - result.skipped);
-  update(all, true, learning_rate * scale_, divisor, result.skipped);
-  update(all, false, learning_rate, divisor, result.skipped);
+  if (step_.is_cpu()) {
+    update_on_cpu(parameters, learning_rate, result, rows_of);
+  } else {
+    update_by_torch(parameters, learning_rate, result);
+  }
   return result;
+}
+
+/// Which rows of a matrix hold something else than zeros, in either moment.
+std::vector<bool> AdamW::rows_met(std::size_t parameter) const {
+  const at::Tensor &m = exp_avg_.parts[parameter], &v = exp_avg_sq_.parts[parameter];
+  if (m.dim() != 2 || !m.is_cpu()) return {};
+  const at::Tensor any = m.ne(0).any(1).logical_or_(v.ne(0).any(1));
+  const auto* row = any.const_data_ptr<bool>();
+  return std::vector<bool>(row, row + any.numel());
 }
 
 void AdamW::zero_grad(const std::function<bool(const at::Tensor& parameter)>& is_done) {
@@ -153,6 +229,7 @@ void AdamW::load_state(const std::vector<NamedTensor>& state) {
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     restore(by_name, "exp_avg." + parameters_[i].name, exp_avg_.parts[i]);
     restore(by_name, "exp_avg_sq." + parameters_[i].name, exp_avg_sq_.parts[i]);
+    met_[i] = rows_met(i);
   }
 }
 

@@ -153,7 +153,8 @@ TrainOutcome Trainer::run() {
   const auto parameters = values(parameters_of(parts_));
   // Its hooks run before those that reduce gradients over ranks.
   direct_.emplace(parameters, tables_of(parts_));
-  sync_.emplace(parts_.world, parameters, tables_of(parts_));
+  sync_.emplace(parts_.world, parameters, tables_of(parts_),
+                spec_.gradient_exchange == Precision::bf16 ? at::kBFloat16 : at::kFloat);
   while (epoch_ < spec_.epochs) {
     train_epoch();
     finish_epoch();
@@ -224,7 +225,8 @@ void Trainer::train_step(Batch batch) {
   at::Tensor spike;
   if (watches_spikes && mean_loss_ > 0 && loss > spec_.spike_factor * mean_loss_)
     spike = at::ones({}, at::TensorOptions(at::kFloat).device(parts_.world.device()));
-  const at::Tensor skipped = optimizer_.step(last_lr_, spike).skipped;
+  const auto rows_of = [this](const at::Tensor& parameter) { return direct_->rows_of(parameter); };
+  const at::Tensor skipped = optimizer_.step(last_lr_, spike, rows_of).skipped;
   // Nothing of a bad step stays.
   const at::Tensor bad = skipped.ne(0);
   loss_sums_.copy_(at::where(bad, sums_before, loss_sums_));

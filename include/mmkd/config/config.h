@@ -200,7 +200,8 @@ struct TrainingConfig {
   std::int64_t seed = 0;
   std::vector<std::int64_t> seeds;  ///< one whole job for each; empty: one, of `seed`
   Precision precision = Precision::fp32;
-  double weight_decay = 0.01;  ///< decoupled, on all parameters; 0 disables
+  Precision gradient_exchange = Precision::fp32;  ///< type in which gradients travel between ranks
+  double weight_decay = 0.01;                     ///< decoupled, on all parameters; 0 disables
   std::array<double, 2> betas{0.9, 0.999};
   double eps = 1e-8;
   double clip_norm = 0.0;  ///< global gradient norm; 0 disables

@@ -78,9 +78,10 @@ class GradSync {
   /// Collective: checks that all ranks have parameters of the same shapes, then broadcasts them from rank 0; undefined
   /// gradients become zeros. Buffers are left alone. Parameters: those that require gradients, without duplicates, in
   /// the same order on every rank; Error, on every rank, otherwise.
-  /// Gradients of `averaged_elsewhere` are made zeros like others, and left alone afterwards.
+  /// Gradients of `averaged_elsewhere` are made zeros like others, and left alone afterwards. Float32 gradients travel
+  /// as `exchange`, float32 or bfloat16; every rank gets the same.
   GradSync(const World& world, std::vector<at::Tensor> parameters,
-           const std::vector<at::Tensor>& averaged_elsewhere = {});
+           const std::vector<at::Tensor>& averaged_elsewhere = {}, at::ScalarType exchange = at::kFloat);
   ~GradSync();
   GradSync(GradSync&&) noexcept;
   /// Collective. Before the first forward pass of a step.

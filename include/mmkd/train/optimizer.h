@@ -20,11 +20,12 @@ struct AdamWOptions {
   double clip_norm = 0.0;      ///< global gradient norm; 0 disables
 };
 
-/// AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019) by torch's fused kernels, which give
-/// the same as torch.optim.AdamW(fused=True) after torch.nn.utils.clip_grad_norm_. Nothing here waits for the device.
+/// AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019): what torch.optim.AdamW(fused=True)
+/// gives after torch.nn.utils.clip_grad_norm_, on CUDA by torch's own kernels, on the CPU up to rounding. Nothing here
+/// waits for the device.
 ///
-/// Values and moments lie in one block of memory each, parameter behind parameter; where the gradients do as well
-/// (GradSync's on one rank), all are updated as one tensor, which spares small models most of the time of a step.
+/// Values and moments lie in one block of memory each, parameter behind parameter. Results do not depend on where the
+/// gradients lie, which changes after the first step with several ranks.
 class AdamW {
  public:
   /// Parameters: float32, on one device, named uniquely (names key the state in checkpoints), in the same order on
@@ -39,8 +40,11 @@ class AdamW {
   };
   /// One update from the parameters' gradients, which must all be there (Error names one that is not), unless one of
   /// them is not finite, or `skip` ([] float32 on the device; undefined: 0) is not 0. The gradients hold nothing
-  /// meaningful afterwards.
-  Step step(double learning_rate, const at::Tensor& skip = {});
+  /// meaningful afterwards. `rows_of` (may be empty) tells the rows [n] int64 of a parameter's gradient outside of
+  /// which there are only zeros, so that those need not be read; rows that never had a gradient are then scaled by the
+  /// decay, which is all that the formula does to them.
+  using RowsOf = std::function<std::optional<at::Tensor>(const at::Tensor& parameter)>;
+  Step step(double learning_rate, const at::Tensor& skip = {}, const RowsOf& rows_of = {});
 
   /// Gradients to 0 in place: the buckets of a gradient synchroniser and captured graphs keep their addresses.
   /// Those of parameters of which `is_done` says so are left alone.
@@ -55,10 +59,11 @@ class AdamW {
   void load_state(const std::vector<NamedTensor>& state);
 
  private:
-  struct Run;
-  std::vector<Run> runs() const;
-  void update(const std::vector<Run>& runs, bool scaled, double learning_rate, const std::optional<at::Tensor>& divisor,
-              const at::Tensor& skip);
+  void update_by_torch(const std::vector<at::Tensor>& parameters, double learning_rate, const Step& step);
+  void update_on_cpu(const std::vector<at::Tensor>& parameters, double learning_rate, const Step& step,
+                     const RowsOf& rows_of);
+  std::optional<at::Tensor> divisor(const Step& step) const;
+  std::vector<bool> rows_met(std::size_t parameter) const;
 
   std::vector<NamedTensor> parameters_;
   AdamWOptions options_;
@@ -66,6 +71,8 @@ class AdamW {
   double scale_;
   FlatTensors values_, exp_avg_, exp_avg_sq_;
   at::Tensor step_;  // [] float32 on the device, as the kernels take it; the same for all parameters
+  // On the CPU, of each parameter: which rows have moments that may be something else than 0; empty: all.
+  std::vector<std::vector<bool>> met_;
 };
 
 }  // namespace mmkd

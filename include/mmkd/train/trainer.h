@@ -35,6 +35,7 @@ struct TrainerSpec {
   std::int64_t num_workers = 4;
   std::uint64_t seed = 0;
   Precision precision = Precision::fp32;
+  Precision gradient_exchange = Precision::fp32;  ///< type in which gradients travel between ranks
   double peak_lr = 3e-4;
   double warmup_fraction = 0;
   Schedule schedule = Schedule::constant;

@@ -136,6 +136,31 @@ TEST_F(GradSyncTest, EveryRankHasTheSameBits) {
   }
 }
 
+TEST_F(GradSyncTest, HalvedTrafficRoundsGradientsAndGivesAllRanksTheSameBits) {
+  const Mlp model(3), reference(3);
+  GradSync sync(*world_, model.parameters, {}, at::kBFloat16);
+  const auto batch = Batch::make(90, 5 * size());
+  loss_part(reference, batch, 1.0 / batch.labels.size(0)).backward();
+  for (int step = 0; step < 3; ++step) {  // the second with rebuilt buckets
+    model.zero_gradients();
+    sync.begin_step();
+    const auto loss = share_loss(model, batch);
+    sync.begin_last_backward();
+    loss.backward();
+    for (std::size_t i = 0; i < model.parameters.size(); ++i) {
+      const at::Tensor& gradient = model.parameters[i].grad();
+      EXPECT_EQ(gradient.scalar_type(), at::kFloat);
+      const double scale = reference.parameters[i].grad().abs().max().item<double>();
+      const double difference = (gradient - reference.parameters[i].grad()).abs().max().item<double>();
+      EXPECT_LE(difference, 2e-2 * scale) << "parameter " << i << ", step " << step;
+      EXPECT_EQ(gradient.to(at::kBFloat16).to(at::kFloat).equal(gradient), size() > 1) << "rounded by the exchange";
+      auto of_rank_zero = gradient.clone();
+      world_->broadcast(of_rank_zero, 0);
+      EXPECT_TRUE(test::same_bits(gradient, of_rank_zero));
+    }
+  }
+}
+
 TEST_F(GradSyncTest, RebuiltBucketsGiveTheSameBits) {
   // A resumed process starts with other buckets than one that has already rebuilt them.
   const auto gradients_after = [&](int warm_up_steps) {

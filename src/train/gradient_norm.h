@@ -1,0 +1,15 @@
+#pragma once
+#include <ATen/ATen.h>
+
+#include <vector>
+
+#include "mmkd/train/optimizer.h"
+
+namespace mmkd {
+
+/// The Euclidean norm of the gradients of all `parameters` together, [] float32 on their device. The same bits wherever
+/// the gradients lie in memory, which changes after the first step with several ranks, and for any number of threads.
+/// `rows_of`: as in AdamW::step().
+at::Tensor gradient_norm(const std::vector<at::Tensor>& parameters, const AdamW::RowsOf& rows_of);
+
+}  // namespace mmkd
