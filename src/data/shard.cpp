@@ -138,7 +138,6 @@ ShardWriter::ShardWriter(fs::path path, ShardSchema schema, std::int64_t index, 
     : path_(std::move(path)),
       temporary_(fmt::format("{}.{}.tmp", path_.string(), ::getpid())),
       schema_(std::move(schema)),
-      index_(index),
       count_(count) {
   const auto n = static_cast<std::size_t>(count);
   ids_.resize(n);

@@ -41,7 +41,7 @@ class ShardWriter {
   void write_tables();
   std::filesystem::path path_, temporary_;
   ShardSchema schema_;
-  std::int64_t index_, count_;
+  std::int64_t count_;
   h5::File file_;
   std::optional<PlacedWriter> pictures_;        // the same file
   std::vector<std::uint64_t> picture_offsets_;  // of each image stream in the file
