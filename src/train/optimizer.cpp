@@ -58,7 +58,8 @@ AdamW::AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options, s
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     values_.parts[i].copy_(tensors[i]);
     tensors[i].set_data(values_.parts[i]);
-    met_.push_back(rows_met(i));
+    const bool has_rows = tensors[i].dim() == 2 && tensors[i].is_cpu();
+    met_.emplace_back(has_rows ? static_cast<std::size_t>(tensors[i].size(0)) : 0, false);
   }
   step_ = at::zeros({}, tensors.front().options().requires_grad(false));
 }
