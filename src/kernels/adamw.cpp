@@ -9,24 +9,7 @@
 namespace mmkd::kernels {
 namespace {
 
-/// As float32, computed in double.
-struct Factors {
-  float keep;  // of the value
-  float new_share, old_square, new_square;
-  float step_size, root_scale, eps, divisor;
-};
-
-Factors factors(const AdamWNumbers& n, double learning_rate) {
-  const double correction1 = 1 - std::pow(n.beta1, n.step), correction2 = 1 - std::pow(n.beta2, n.step);
-  return {.keep = static_cast<float>(1 - learning_rate * n.weight_decay),
-          .new_share = static_cast<float>(1 - n.beta1),
-          .old_square = static_cast<float>(n.beta2),
-          .new_square = static_cast<float>(1 - n.beta2),
-          .step_size = static_cast<float>(learning_rate / correction1),
-          .root_scale = static_cast<float>(1 / std::sqrt(correction2)),
-          .eps = static_cast<float>(n.eps),
-          .divisor = static_cast<float>(n.divisor)};
-}
+using Factors = AdamWFactors;
 
 template <class GradientAt>
 MMKD_ALWAYS_INLINE void update(const Factors& f, std::int64_t count, float* __restrict x, float* __restrict m,
@@ -61,6 +44,18 @@ MMKD_VECTOR_CLONES void decay(const Factors& f, std::int64_t count, float* __res
 
 }  // namespace
 
+AdamWFactors adamw_factors(const AdamWNumbers& n, double learning_rate) {
+  const double correction1 = 1 - std::pow(n.beta1, n.step), correction2 = 1 - std::pow(n.beta2, n.step);
+  return {.keep = static_cast<float>(1 - learning_rate * n.weight_decay),
+          .new_share = static_cast<float>(1 - n.beta1),
+          .old_square = static_cast<float>(n.beta2),
+          .new_square = static_cast<float>(1 - n.beta2),
+          .step_size = static_cast<float>(learning_rate / correction1),
+          .root_scale = static_cast<float>(1 / std::sqrt(correction2)),
+          .eps = static_cast<float>(n.eps),
+          .divisor = static_cast<float>(n.divisor)};
+}
+
 MMKD_VECTOR_CLONES double sum_of_squares(const float* values, std::int64_t count) {
   constexpr std::int64_t kLanes = 16;
   double sums[kLanes] = {};
@@ -77,13 +72,13 @@ MMKD_VECTOR_CLONES double sum_of_squares(const float* values, std::int64_t count
   return total;
 }
 
-void adamw_update(const AdamWNumbers& numbers, const AdamWPiece& p) {
-  const Factors f = factors(numbers, p.learning_rate);
+void adamw_update(const AdamWPiece& p) {
+  const Factors& f = *p.factors;
   if (p.exp_avg == nullptr) {
     decay(f, p.count, p.value);
   } else if (p.gradient == nullptr) {
     update_by_zeros(f, p.count, p.value, p.exp_avg, p.exp_avg_sq);
-  } else if (numbers.divisor == 1) {
+  } else if (f.divisor == 1) {
     update_by(f, p.count, p.value, p.gradient, p.exp_avg, p.exp_avg_sq);
   } else {
     update_by_divided(f, p.count, p.value, p.gradient, p.exp_avg, p.exp_avg_sq);

@@ -143,6 +143,8 @@ void AdamW::update_on_cpu(const std::vector<at::Tensor>& parameters, double lear
                                       .weight_decay = options_.weight_decay,
                                       .step = step_.item<float>(),
                                       .divisor = clipped ? clipped->item<float>() : 1};
+  const auto factors = kernels::adamw_factors(numbers, learning_rate);
+  const auto scaled_factors = kernels::adamw_factors(numbers, learning_rate * scale_);
   std::vector<kernels::AdamWPiece> list;
   Pieces pieces(list);
   std::vector<at::Tensor> gradients;  // held while they are read
@@ -153,7 +155,7 @@ void AdamW::update_on_cpu(const std::vector<at::Tensor>& parameters, double lear
                                     .exp_avg = exp_avg_.parts[i].mutable_data_ptr<float>(),
                                     .exp_avg_sq = exp_avg_sq_.parts[i].mutable_data_ptr<float>(),
                                     .count = parameters[i].numel(),
-                                    .learning_rate = i < scaled_ ? learning_rate * scale_ : learning_rate};
+                                    .factors = i < scaled_ ? &scaled_factors : &factors};
     auto& met = met_[i];
     const auto rows = rows_of && !met.empty() ? rows_of(parameters[i]) : std::nullopt;
     if (!rows) {
@@ -171,7 +173,7 @@ void AdamW::update_on_cpu(const std::vector<at::Tensor>& parameters, double lear
   at::parallel_for(0, at::get_num_threads(), 1, [&](std::int64_t /*begin*/, std::int64_t /*end*/) {
     for (auto begin = next.fetch_add(kAtOnce); begin < list.size(); begin = next.fetch_add(kAtOnce)) {
       const auto end = std::min(begin + kAtOnce, list.size());
-      for (auto p = begin; p < end; ++p) kernels::adamw_update(numbers, list[p]);
+      for (auto p = begin; p < end; ++p) kernels::adamw_update(list[p]);
     }
   });
 }
