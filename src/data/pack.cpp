@@ -146,8 +146,7 @@ Scan shared_scan(const Config& config, const MpiSession& mpi) {
                         x.text_was_empty, x.labels, x.where, scan.digests[s][i]});
       }
     }
-    const auto bytes = nlohmann::json::to_cbor(json);  // keeps bytes that are no UTF-8
-    return std::string(bytes.begin(), bytes.end());
+    return as_cbor(json);
   });
   if (mpi.rank() == 0) return scan;
   const auto json = nlohmann::json::from_cbor(text);

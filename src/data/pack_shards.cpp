@@ -195,12 +195,6 @@ class RankBuilder {
 
 static_assert(std::has_unique_object_representations_v<RecordParts>);
 
-/// For other ranks. CBOR keeps binary data, and ids that are no UTF-8.
-std::string as_cbor(const nlohmann::json& json) {
-  const auto bytes = nlohmann::json::to_cbor(json);
-  return {bytes.begin(), bytes.end()};
-}
-
 nlohmann::json to_json(const std::map<std::size_t, BuiltShard>& built) {
   auto json = nlohmann::json::array();
   for (const auto& [number, shard] : built) {
@@ -287,6 +281,11 @@ BuiltShards build_shards(const MpiSession& mpi, const ShardPlan& plan, const fs:
   std::sort(all.bad.begin(), all.bad.end(),
             [](const BadSample& a, const BadSample& b) { return std::tie(a.split, a.id) < std::tie(b.split, b.id); });
   return all;
+}
+
+std::string as_cbor(const nlohmann::json& json) {
+  const auto bytes = nlohmann::json::to_cbor(json);
+  return {bytes.begin(), bytes.end()};
 }
 
 nlohmann::json to_json(const std::vector<BadSample>& bad) {

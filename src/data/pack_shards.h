@@ -54,6 +54,8 @@ struct BuiltShards {
 /// Collective. The ranks share the shards; whole ones that a killed build left in `folder` are kept.
 BuiltShards build_shards(const MpiSession& mpi, const ShardPlan& plan, const std::filesystem::path& folder);
 
+/// For other ranks: CBOR keeps binary data, and text that is no UTF-8.
+std::string as_cbor(const nlohmann::json& json);
 nlohmann::json to_json(const std::vector<BadSample>& bad);
 std::vector<BadSample> bad_samples_from_json(const nlohmann::json& json);
 

@@ -1,7 +1,6 @@
 #pragma once
 #include <ATen/ATen.h>
 
-#include <cstdint>
 #include <vector>
 
 namespace mmkd {
@@ -12,9 +11,8 @@ struct FlatTensors {
   /// Zeros, with the shapes, type and device of `like`, which has one type and one device.
   static FlatTensors zeros_like(const std::vector<at::Tensor>& like);
 
-  at::Tensor block;                   ///< [all elements, and zeros between the tensors]
-  std::vector<at::Tensor> parts;      ///< views into it
-  std::vector<std::int64_t> offsets;  ///< where each begins in the block, in elements
+  at::Tensor block;               ///< [all elements, and zeros between the tensors]
+  std::vector<at::Tensor> parts;  ///< views into it
 };
 
 }  // namespace mmkd
