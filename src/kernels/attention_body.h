@@ -1,10 +1,10 @@
 #pragma once
-#include "avx512.h"
 #include "mmkd/kernels/attention.h"
+#include "vectors.h"
 
-// The attention of one head, whatever multiplies its matrices: attention.cpp does it with vectors, attention_tiles.cpp
-// with tiles.
-#ifdef MMKD_AVX512
+// The attention of one head, whatever multiplies its matrices: attention_dots.h does it with vectors,
+// attention_tiles.cpp with tiles.
+#ifdef MMKD_VECTORS
 namespace mmkd::kernels {
 namespace {
 
@@ -34,31 +34,6 @@ struct RightSide {
   const Word* data;
   std::int64_t row;
 };
-
-/// Transposes 16 x 16 words; rows behind `rows` count as zeros.
-inline void transpose_tile(const Word* from, std::int64_t from_row, std::int64_t rows, Word* to, std::int64_t to_row) {
-  __m512i t[16], u[16];
-  for (int i = 0; i < 16; ++i) t[i] = i < rows ? _mm512_loadu_si512(from + i * from_row) : _mm512_setzero_si512();
-  for (int i = 0; i < 16; i += 2) {
-    u[i] = _mm512_unpacklo_epi32(t[i], t[i + 1]);
-    u[i + 1] = _mm512_unpackhi_epi32(t[i], t[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    t[i] = _mm512_unpacklo_epi64(u[i], u[i + 2]);
-    t[i + 1] = _mm512_unpackhi_epi64(u[i], u[i + 2]);
-    t[i + 2] = _mm512_unpacklo_epi64(u[i + 1], u[i + 3]);
-    t[i + 3] = _mm512_unpackhi_epi64(u[i + 1], u[i + 3]);
-  }
-  // t[4 g + j]: of rows 4 g … 4 g + 3, columns j, 4 + j, 8 + j, 12 + j in its quarters
-  for (int j = 0; j < 4; ++j) {
-    const __m512i a = _mm512_shuffle_i32x4(t[j], t[4 + j], 0x88), b = _mm512_shuffle_i32x4(t[8 + j], t[12 + j], 0x88);
-    const __m512i c = _mm512_shuffle_i32x4(t[j], t[4 + j], 0xDD), d = _mm512_shuffle_i32x4(t[8 + j], t[12 + j], 0xDD);
-    _mm512_storeu_si512(to + j * to_row, _mm512_shuffle_i32x4(a, b, 0x88));
-    _mm512_storeu_si512(to + (8 + j) * to_row, _mm512_shuffle_i32x4(a, b, 0xDD));
-    _mm512_storeu_si512(to + (4 + j) * to_row, _mm512_shuffle_i32x4(c, d, 0x88));
-    _mm512_storeu_si512(to + (12 + j) * to_row, _mm512_shuffle_i32x4(c, d, 0xDD));
-  }
-}
 
 template <class T>
 LeftSide left_rows(ConstRows rows, std::int64_t first) {
@@ -96,17 +71,6 @@ RightSide transposed(ConstRows rows, std::int64_t count, std::int64_t width, Wor
   return {buffer, padded};
 }
 
-/// Rows a and b of `width` bfloat16, element by element in turn: `width` words. b null: zeros.
-inline void interleave(const std::uint16_t* a, const std::uint16_t* b, std::int64_t width, Word* to) {
-  for (std::int64_t i = 0; i < width; i += kLanes) {
-    const auto wide = [&](const std::uint16_t* from) {
-      return from == nullptr ? _mm512_setzero_si512()
-                             : _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i)));
-    };
-    _mm512_storeu_si512(to + i, _mm512_or_si512(wide(a), _mm512_slli_epi32(wide(b), 16)));
-  }
-}
-
 /// Words along a dimension of `count` elements that a product sums over.
 template <class T>
 constexpr std::int64_t steps_of(std::int64_t count) {
@@ -118,6 +82,18 @@ inline RightSide right_rows(Float32 /*type*/, ConstRows rows, std::int64_t /*cou
   return {static_cast<const Word*>(rows.data), rows.stride};
 }
 
+#ifdef MMKD_AVX512
+/// Rows a and b of `width` bfloat16, element by element in turn: `width` words. b null: zeros.
+inline void interleave(const std::uint16_t* a, const std::uint16_t* b, std::int64_t width, Word* to) {
+  for (std::int64_t i = 0; i < width; i += kLanes) {
+    const auto wide = [&](const std::uint16_t* from) {
+      return from == nullptr ? _mm512_setzero_si512()
+                             : _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i)));
+    };
+    _mm512_storeu_si512(to + i, _mm512_or_si512(wide(a), _mm512_slli_epi32(wide(b), 16)));
+  }
+}
+
 /// X [count, width] as a right side: [steps words, width], zeros behind `count`.
 inline RightSide right_rows(Bfloat16 /*type*/, ConstRows rows, std::int64_t count, std::int64_t steps,
                             std::int64_t width, Word* buffer) {
@@ -126,6 +102,8 @@ inline RightSide right_rows(Bfloat16 /*type*/, ConstRows rows, std::int64_t coun
   for (std::int64_t i = 0; i < steps; ++i) interleave(row(2 * i), row(2 * i + 1), width, buffer + i * width);
   return {buffer, width};
 }
+
+#endif
 
 /// The same for one head's rows of T.
 template <class T>
@@ -147,36 +125,31 @@ class Scratch {
   char* at_;
 };
 
-inline __mmask16 lanes_below(std::int64_t count) {
-  if (count <= 0) return 0;
-  return count >= kLanes ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1U << count) - 1U);
-}
-
 /// Scores of one row to probabilities that are not divided by their sum yet, zeros from `keys` to `columns`.
 template <class T>
 float softmax_row(const float* scores, std::int64_t keys, std::int64_t columns, float scale,
                   typename T::Value* probabilities, float& log_sum) {
   const std::int64_t whole = keys / kLanes * kLanes;  // the last key and zeros share a vector behind it
-  const __mmask16 rest = lanes_below(keys - whole);
-  __m512 largest = _mm512_maskz_loadu_ps(rest, scores + whole);
-  largest = _mm512_mask_mov_ps(_mm512_set1_ps(-__builtin_inff()), rest, largest);
-  for (std::int64_t j = 0; j < whole; j += kLanes) largest = _mm512_max_ps(largest, _mm512_loadu_ps(scores + j));
-  const float top = _mm512_reduce_max_ps(largest) * scale;
-  const __m512 factor = _mm512_set1_ps(scale), shift = _mm512_set1_ps(top);
-  __m512 sums = _mm512_setzero_ps();
+  const Mask rest = lanes_below(keys - whole);
+  Vector largest = load_floats(scores + whole, rest);
+  largest = choose(rest, largest, spread(-__builtin_inff()));
+  for (std::int64_t j = 0; j < whole; j += kLanes) largest = larger(largest, load_floats(scores + j));
+  const float top = largest_of(largest) * scale;
+  const Vector factor = spread(scale), shift = spread(top);
+  Vector sums = zeros();
   for (std::int64_t j = 0; j < whole; j += kLanes) {
-    const __m512 e = T::exponential(_mm512_fmsub_ps(_mm512_loadu_ps(scores + j), factor, shift));
-    sums = _mm512_add_ps(sums, e);
+    const Vector e = T::exponential(multiply_subtract(load_floats(scores + j), factor, shift));
+    sums = add(sums, e);
     T::store(probabilities + j, e);
   }
   if (whole < columns) {
-    const __m512 x = _mm512_fmsub_ps(_mm512_maskz_loadu_ps(rest, scores + whole), factor, shift);
-    const __m512 e = _mm512_maskz_mov_ps(rest, T::exponential(x));
-    sums = _mm512_add_ps(sums, e);
+    const Vector x = multiply_subtract(load_floats(scores + whole, rest), factor, shift);
+    const Vector e = only(rest, T::exponential(x));
+    sums = add(sums, e);
     T::store(probabilities + whole, e);
   }
-  for (std::int64_t j = whole + kLanes; j < columns; j += kLanes) T::store(probabilities + j, _mm512_setzero_ps());
-  const float sum = _mm512_reduce_add_ps(sums);
+  for (std::int64_t j = whole + kLanes; j < columns; j += kLanes) T::store(probabilities + j, zeros());
+  const float sum = sum_of(sums);
   log_sum = top + __builtin_logf(sum);
   return 1.0F / sum;
 }
@@ -186,9 +159,9 @@ void store_rows(const float* from, std::int64_t rows, std::int64_t width, const 
                 std::int64_t first) {
   for (std::int64_t i = 0; i < rows; ++i) {
     auto* out = static_cast<typename T::Value*>(to.data) + (first + i) * to.stride;
-    const __m512 factor = _mm512_set1_ps(factors == nullptr ? 1.0F : factors[i]);
+    const Vector factor = spread(factors == nullptr ? 1.0F : factors[i]);
     for (std::int64_t j = 0; j < width; j += kLanes)
-      T::store(out + j, _mm512_mul_ps(_mm512_loadu_ps(from + i * width + j), factor));
+      T::store(out + j, multiply(load_floats(from + i * width + j), factor));
   }
 }
 
@@ -219,9 +192,9 @@ void forward(const HeadShape& shape, const HeadInput& input, Rows output, float*
 
 template <class T>
 float dot(const typename T::Value* a, const typename T::Value* b, std::int64_t width) {
-  __m512 sum = _mm512_setzero_ps();
-  for (std::int64_t j = 0; j < width; j += kLanes) sum = _mm512_fmadd_ps(T::load(a + j), T::load(b + j), sum);
-  return _mm512_reduce_add_ps(sum);
+  Vector sum = zeros();
+  for (std::int64_t j = 0; j < width; j += kLanes) sum = multiply_add(T::load(a + j), T::load(b + j), sum);
+  return sum_of(sum);
 }
 
 // Everything is computed transposed, keys as rows: then a block of rows completes the gradients of its keys and values,
@@ -256,7 +229,7 @@ void backward(const HeadShape& shape, const HeadInput& input, ConstRows output, 
                              static_cast<const Value*>(gradient.data) + i * gradient.stride, d)
                     : 0.0F;
   }
-  const __m512 scale = _mm512_set1_ps(shape.scale);
+  const Vector scale = spread(shape.scale);
   for (std::int64_t first = 0; first < shape.keys; first += T::kBlockRows) {
     const std::int64_t rows = shape.keys - first < T::kBlockRows ? shape.keys - first : T::kBlockRows;
     product(T{}, rows, columns / kLanes, inner, left_input<T>(input.key, first, rows, d, tail), queries_t, scores,
@@ -266,11 +239,10 @@ void backward(const HeadShape& shape, const HeadInput& input, ConstRows output, 
     for (std::int64_t i = 0; i < rows; ++i) {
       for (std::int64_t j = 0; j < columns; j += kLanes) {
         const std::int64_t at = i * columns + j;
-        const __m512 p =
-            T::exponential(_mm512_fmsub_ps(_mm512_loadu_ps(scores + at), scale, _mm512_loadu_ps(logs + j)));
-        const __m512 slope = _mm512_sub_ps(_mm512_loadu_ps(slopes + at), _mm512_loadu_ps(means + j));
+        const Vector p = T::exponential(multiply_subtract(load_floats(scores + at), scale, load_floats(logs + j)));
+        const Vector slope = subtract(load_floats(slopes + at), load_floats(means + j));
         T::store(probabilities + at, p);
-        T::store(score_gradients + at, _mm512_mul_ps(_mm512_mul_ps(p, slope), scale));
+        T::store(score_gradients + at, multiply(multiply(p, slope), scale));
       }
     }
     product(T{}, rows, d / kLanes, outer, left_rows<T>({probabilities, columns}, 0), gradients, sums, d, false);

@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "kernel_table.h"
+
 #if defined(__x86_64__) && defined(__linux__)
 #include <cpuid.h>
 #include <sys/syscall.h>
@@ -17,11 +19,19 @@ std::string_view wished_kernels() {
   return wish == nullptr ? "" : wish;
 }
 
-bool has_vectors() {
+bool has_avx512() {
 #if defined(__x86_64__)
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+bool has_avx2() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #else
   return false;
 #endif
@@ -41,15 +51,29 @@ bool has_tiles() {
 #endif
 }
 
+const KernelTable* chosen_table() {
+  const auto wish = wished_kernels();
+  if (wish == "off") return nullptr;
+  if (avx512_kernels != nullptr && wish != "avx2" && has_avx512()) return avx512_kernels;
+  return has_avx2() ? avx2_kernels : nullptr;
+}
+
+const KernelTable* table() {
+  static const KernelTable* const chosen = chosen_table();
+  return chosen;
+}
+
 }  // namespace
 
-bool available() {
-  static const bool result = wished_kernels() != "off" && has_vectors();
-  return result;
+const KernelTable& kernel_table() { return *table(); }
+
+bool available(Element element) {
+  if (element == Element::bfloat16) return table() != nullptr && table() == avx512_kernels;
+  return table() != nullptr;
 }
 
 bool tiles_available() {
-  static const bool result = available() && wished_kernels() != "avx512" && has_tiles();
+  static const bool result = available(Element::bfloat16) && wished_kernels() != "avx512" && has_tiles();
   return result;
 }
 

@@ -12,7 +12,10 @@ namespace {
 thread_local bool switched_off = false;
 }
 
-bool cpu_kernels_run() { return !switched_off && kernels::available(); }
+bool cpu_kernels_run(at::ScalarType type) {
+  if (switched_off || (type != at::kFloat && type != at::kBFloat16)) return false;
+  return kernels::available(type == at::kFloat ? kernels::Element::float32 : kernels::Element::bfloat16);
+}
 
 NoCpuKernels::NoCpuKernels() : before_(std::exchange(switched_off, true)) {}
 NoCpuKernels::~NoCpuKernels() { switched_off = before_; }

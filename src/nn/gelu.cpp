@@ -49,9 +49,7 @@ struct FastGelu : torch::autograd::Function<FastGelu> {
 
 }  // namespace
 
-bool fast_gelu_runs(const at::Tensor& x) {
-  return cpu_kernels_run() && x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
-}
+bool fast_gelu_runs(const at::Tensor& x) { return x.is_cpu() && cpu_kernels_run(x.scalar_type()); }
 
 at::Tensor fast_gelu(const at::Tensor& x) { return FastGelu::apply(x); }
 

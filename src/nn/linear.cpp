@@ -53,7 +53,7 @@ class OneDnn {
 at::Tensor as_bfloat16(const at::Tensor& x) { return x.defined() ? x.to(at::kBFloat16) : x; }
 
 bool runs_in_bfloat16(const at::Tensor& x) {
-  return x.is_cpu() && cpu_kernels_run() && compute_type(x) == at::kBFloat16 && OneDnn::get().is_there();
+  return x.is_cpu() && compute_type(x) == at::kBFloat16 && cpu_kernels_run(at::kBFloat16) && OneDnn::get().is_there();
 }
 
 // ---------------------------------------------------------------- with gradients
@@ -68,7 +68,7 @@ bool pays_for_one_product(std::int64_t rows) {
 at::Tensor column_sums(const at::Tensor& x) {
   constexpr std::int64_t kMultiple = 16, kBlock = 128;
   const std::int64_t rows = x.size(0), columns = x.size(1);
-  if (x.scalar_type() != at::kBFloat16 || columns % kMultiple != 0 || !cpu_kernels_run())
+  if (x.scalar_type() != at::kBFloat16 || columns % kMultiple != 0 || !cpu_kernels_run(at::kBFloat16))
     return x.sum(0, /*keepdim=*/false, at::kFloat);
   const at::Tensor sums = at::empty({columns}, x.options().dtype(at::kFloat));
   const auto* data = static_cast<const std::uint16_t*>(x.const_data_ptr());

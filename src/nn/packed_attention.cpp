@@ -169,8 +169,7 @@ void check(bool fits, const at::Tensor& query, const at::Tensor& key_value, std:
 bool is_supported(at::ScalarType type, std::int64_t width, std::int64_t heads) {
   constexpr std::int64_t kMultiple = 16;
   if (heads < 1 || width % heads != 0 || width / heads % kMultiple != 0) return false;
-  if (type != at::kFloat && type != at::kBFloat16) return false;
-  return cpu_kernels_run();
+  return cpu_kernels_run(type);
 }
 
 /// Each row contiguous in memory.

@@ -118,6 +118,10 @@ ResidualNormOutput residual_norm(const at::Tensor& residual, const at::Tensor& b
     throw Error("residual norm: [T, {}] float32 and a branch of that shape are needed, found {} [{}]", width,
                 c10::toString(residual.scalar_type()), fmt::join(residual.sizes(), ", "));
   }
+  for (const auto needed : {type, branch.defined() ? branch.scalar_type() : type}) {
+    if (!cpu_kernels_run(needed))
+      throw Error("residual norm: this machine has no kernels for {}", c10::toString(needed));
+  }
   const auto outputs = ResidualNorm::apply(residual, branch.defined() ? std::optional(branch) : std::nullopt,
                                            norm.weight, norm.bias, norm.eps(), keep == Keep::sum, type);
   if (keep == Keep::sum) return {branch.defined() ? outputs[1] : residual, outputs[0], {}};

@@ -375,6 +375,19 @@ LivenessOptions liveness_options(const Config& config) {
   return options;
 }
 
+/// On such CPUs oneDNN computes products of bfloat16 by other instructions: with AVX-512 three times, with AVX2 ten
+/// times as long as those of float32.
+void warn_of_emulated_bfloat16([[maybe_unused]] const Config& config, [[maybe_unused]] at::DeviceType device,
+                               [[maybe_unused]] const MpiSession& mpi) {
+#if defined(__x86_64__)
+  if (config.training.precision != Precision::bf16 || device != at::kCPU || mpi.rank() != 0) return;
+  if (__builtin_cpu_supports("avx512bf16")) return;
+  log::warn(
+      "training.precision: bf16 on a CPU that has no instructions for it (AVX512_BF16): several times slower than fp32 "
+      "here. Unless this is for comparison, set training.precision: fp32.");
+#endif
+}
+
 }  // namespace
 
 void run_job(const LoadedConfig& loaded, const MpiSession& mpi, const RunOptions& options) {
@@ -382,6 +395,7 @@ void run_job(const LoadedConfig& loaded, const MpiSession& mpi, const RunOptions
   at::DeviceType device = at::kCPU;
   on_all_ranks(mpi, [&] { device = choose_device(config.device); });
   divide_cores(mpi);
+  warn_of_emulated_bfloat16(config, device, mpi);
   keep_tensor_memory();
   const Liveness liveness(mpi, liveness_options(config));
   if (options.dry_run) {

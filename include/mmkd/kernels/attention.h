@@ -5,7 +5,7 @@
 
 // Attention of one head over one sequence, forward and backward, without a mask: softmax(QKᵀ·scale)V. Every product is
 // accumulated in float32. For bfloat16 the probabilities and their gradients are rounded to bfloat16 before they enter
-// a product, as PyTorch's flash attention does. For CPUs with AVX-512 and bfloat16 instructions (element.h).
+// a product, as PyTorch's flash attention does. For CPUs with the instructions that element.h names.
 namespace mmkd::kernels {
 
 /// Rows of one head: row i begins at `data` + i · `stride` elements.

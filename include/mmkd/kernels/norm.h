@@ -4,7 +4,7 @@
 #include "mmkd/kernels/element.h"
 
 // Passes over rows of activations that PyTorch makes one after the other, each in one: the sum of a residual and a
-// branch with its layer norm, and GELU. For CPUs with AVX-512 and bfloat16 instructions (element.h).
+// branch with its layer norm, and GELU. For CPUs with the instructions that element.h names.
 namespace mmkd::kernels {
 
 /// A matrix of either type, or none (`data` null).

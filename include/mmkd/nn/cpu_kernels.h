@@ -5,8 +5,8 @@
 
 namespace mmkd::nn {
 
-/// Whether the kernels of our own (mmkd/kernels) are to be used.
-bool cpu_kernels_run();
+/// Whether the kernels of our own (mmkd/kernels) are to be used for elements of `type`.
+bool cpu_kernels_run(at::ScalarType type);
 
 /// While one lives, on its thread, they are not: what counts operations sees PyTorch's.
 class NoCpuKernels {
