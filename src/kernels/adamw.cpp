@@ -1,5 +1,6 @@
 #include "mmkd/kernels/adamw.h"
 
+#include <bit>
 #include <cmath>
 
 #include "mmkd/kernels/vector_clones.h"
@@ -40,6 +41,15 @@ MMKD_VECTOR_CLONES void update_by_zeros(const Factors& f, std::int64_t count, fl
 /// With both moments 0 they stay so, and the step is 0 / ε.
 MMKD_VECTOR_CLONES void decay(const Factors& f, std::int64_t count, float* __restrict x) {
   for (std::int64_t i = 0; i < count; ++i) x[i] = x[i] * f.keep;
+}
+
+/// Finite values alone.
+MMKD_VECTOR_CLONES void round_to_bfloat16(std::int64_t count, const float* __restrict x, std::uint16_t* __restrict to) {
+  constexpr std::uint32_t kAlmostHalf = 0x7FFF;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto bits = std::bit_cast<std::uint32_t>(x[i]);
+    to[i] = static_cast<std::uint16_t>((bits + kAlmostHalf + ((bits >> 16) & 1)) >> 16);
+  }
 }
 
 }  // namespace
@@ -83,6 +93,7 @@ void adamw_update(const AdamWPiece& p) {
   } else {
     update_by_divided(f, p.count, p.value, p.gradient, p.exp_avg, p.exp_avg_sq);
   }
+  if (p.narrow != nullptr) round_to_bfloat16(p.count, p.value, p.narrow);  // which are in the cache
 }
 
 }  // namespace mmkd::kernels

@@ -19,6 +19,7 @@ struct Slot {
   std::shared_ptr<torch::autograd::Node> accumulator;  // autograd's own way to the gradient; held, so that hooks stay
   std::uintptr_t hook = 0;
   bool allows_rows = false;
+  bool is_per_step = false;
   bool is_stale = false;   // counts as 0, whatever is in memory
   bool only_rows = false;  // all but the touched rows are zeros
   std::vector<std::int64_t> touched;
@@ -26,10 +27,19 @@ struct Slot {
 
   at::Tensor gradient() const { return parameter.grad(); }
 
+  void release() {
+    if (is_per_step) parameter.mutable_grad() = at::Tensor();
+  }
+  /// Memory, whatever is in it.
+  void make() {
+    if (!gradient().defined()) parameter.mutable_grad() = at::empty_like(parameter.detach());
+  }
+
   /// Makes what is in memory true again.
   void clear() {
     if (!is_stale) return;
     const at::NoGradGuard no_grad;
+    make();
     if (only_rows && allows_rows) {
       const std::int64_t width = parameter.size(1);
       auto* data = gradient().mutable_data_ptr<float>();
@@ -97,7 +107,8 @@ struct DirectGradients::Impl {
 
   Slot* find(const at::Tensor& parameter) const {
     const auto found = slots.find(parameter.unsafeGetTensorImpl());
-    return found == slots.end() || !found->second->gradient().defined() ? nullptr : found->second.get();
+    if (found == slots.end()) return nullptr;
+    return found->second->is_per_step || found->second->gradient().defined() ? found->second.get() : nullptr;
   }
 };
 
@@ -109,7 +120,8 @@ Slot* active_slot(const at::Tensor& parameter) { return active == nullptr ? null
 
 }  // namespace
 
-DirectGradients::DirectGradients(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& tables)
+DirectGradients::DirectGradients(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& tables,
+                                 Memory memory)
     : impl_(std::make_unique<Impl>()) {
   for (const auto& parameter : parameters) {
     if (!is_served(parameter)) continue;
@@ -117,6 +129,7 @@ DirectGradients::DirectGradients(const std::vector<at::Tensor>& parameters, cons
     slot->parameter = parameter;
     slot->allows_rows =
         std::any_of(tables.begin(), tables.end(), [&](const at::Tensor& t) { return t.is_same(parameter); });
+    slot->is_per_step = memory == Memory::per_step && !slot->allows_rows;
     slot->accumulator = torch::autograd::impl::grad_accumulator(parameter);
     slot->accumulator->add_pre_hook(std::make_unique<BeforeAccumulation>(slot));
     slot->hook = slot->accumulator->add_post_hook(std::make_unique<AfterAccumulation>(slot));
@@ -125,20 +138,25 @@ DirectGradients::DirectGradients(const std::vector<at::Tensor>& parameters, cons
 }
 
 DirectGradients::~DirectGradients() {
-  end_step();
+  if (active == impl_.get()) active = nullptr;
   for (const auto& [impl, slot] : impl_->slots) slot->accumulator->del_post_hook(slot->hook);
 }
 
 bool DirectGradients::serves(const at::Tensor& parameter) const { return impl_->find(parameter) != nullptr; }
 
 void DirectGradients::begin_step() {
-  for (const auto& [impl, slot] : impl_->slots) slot->is_stale = slot->gradient().defined();
+  release();
+  for (const auto& [impl, slot] : impl_->slots) slot->is_stale = slot->is_per_step || slot->gradient().defined();
   active = impl_.get();
 }
 
 void DirectGradients::end_step() {
   if (active == impl_.get()) active = nullptr;
   for (const auto& [impl, slot] : impl_->slots) slot->clear();
+}
+
+void DirectGradients::release() {
+  for (const auto& [impl, slot] : impl_->slots) slot->release();
 }
 
 std::optional<at::Tensor> DirectGradients::rows_of(const at::Tensor& table) const {
@@ -161,7 +179,9 @@ void DirectGradients::set_dense(const at::Tensor& table) {
 
 std::optional<DirectGradient> direct_gradient(const at::Tensor& parameter) {
   auto* slot = active_slot(parameter);
-  if (slot == nullptr || !slot->gradient().is_contiguous()) return std::nullopt;
+  if (slot == nullptr) return std::nullopt;
+  slot->make();
+  if (!slot->gradient().is_contiguous()) return std::nullopt;
   const bool is_fresh = std::exchange(slot->is_stale, false);
   slot->only_rows = false;
   slot->forget_rows();

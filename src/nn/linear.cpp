@@ -12,6 +12,7 @@
 #include "mmkd/nn/cpu_kernels.h"
 #include "mmkd/nn/direct_gradients.h"
 #include "mmkd/nn/gelu.h"
+#include "mmkd/nn/working_weights.h"
 
 namespace mmkd::nn {
 namespace {
@@ -111,7 +112,7 @@ at::Tensor gradient_of_weight(const at::Tensor& weight, const at::Tensor& gradie
 struct LinearOfRows : torch::autograd::Function<LinearOfRows> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x_in, const at::Tensor& weight,
                             const std::optional<at::Tensor>& bias, at::ScalarType type, bool of_gelu) {
-    const at::Tensor kept = of_gelu ? x_in.to(type).contiguous() : x_in.to(type), narrow = weight.to(type);
+    const at::Tensor kept = of_gelu ? x_in.to(type).contiguous() : x_in.to(type), narrow = working_weight(weight, type);
     const at::Tensor narrow_bias = bias ? bias->to(type) : at::Tensor();
     context->save_for_backward({kept, narrow, weight});
     context->saved_data["has_bias"] = bias.has_value();

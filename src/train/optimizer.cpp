@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -34,16 +33,6 @@ void check_parameters(const std::vector<NamedTensor>& parameters) {
   }
 }
 
-void restore(const std::map<std::string, at::Tensor>& state, const std::string& name, const at::Tensor& into) {
-  const auto found = state.find(name);
-  if (found == state.end()) throw Error("optimizer state: {} is missing; the checkpoint is of another model", name);
-  if (found->second.sizes() != into.sizes()) {
-    throw Error("optimizer state: {} has shape [{}], the model needs [{}]; the checkpoint is of another model", name,
-                fmt::join(found->second.sizes(), ", "), fmt::join(into.sizes(), ", "));
-  }
-  into.copy_(found->second);
-}
-
 }  // namespace
 
 AdamW::AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options, std::size_t scaled, double scale)
@@ -52,11 +41,10 @@ AdamW::AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options, s
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> tensors;
   for (const auto& [name, tensor] : parameters_) tensors.push_back(tensor);
-  values_ = FlatTensors::zeros_like(tensors);
+  values_ = FlatTensors::copies_of(tensors);
   exp_avg_ = FlatTensors::zeros_like(tensors);
   exp_avg_sq_ = FlatTensors::zeros_like(tensors);
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    values_.parts[i].copy_(tensors[i]);
     tensors[i].set_data(values_.parts[i]);
     const bool has_rows = tensors[i].dim() == 2 && tensors[i].is_cpu();
     met_.emplace_back(has_rows ? static_cast<std::size_t>(tensors[i].size(0)) : 0, false);
@@ -123,6 +111,7 @@ class Pieces {
       piece.gradient = has_gradient ? piece.gradient + begin : nullptr;
       piece.exp_avg = has_moments ? piece.exp_avg + begin : nullptr;
       piece.exp_avg_sq = has_moments ? piece.exp_avg_sq + begin : nullptr;
+      piece.narrow = piece.narrow != nullptr ? piece.narrow + begin : nullptr;
       piece.count = std::min(kMost, end - begin);
       pieces_.push_back(piece);
     }
@@ -134,7 +123,7 @@ class Pieces {
 }  // namespace
 
 void AdamW::update_on_cpu(const std::vector<at::Tensor>& parameters, double learning_rate, const Step& step,
-                          const RowsOf& rows_of) {
+                          const RowsOf& rows_of, const CopyOf& copy_of) {
   if (step.skipped.item<float>() != 0) return;
   const auto clipped = divisor(step);
   const kernels::AdamWNumbers numbers{.beta1 = options_.betas[0],
@@ -150,12 +139,14 @@ void AdamW::update_on_cpu(const std::vector<at::Tensor>& parameters, double lear
   std::vector<at::Tensor> gradients;  // held while they are read
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     gradients.push_back(parameters[i].grad().contiguous());
+    const at::Tensor copy = copy_of ? copy_of(parameters[i]) : at::Tensor();
     const kernels::AdamWPiece whole{.value = values_.parts[i].mutable_data_ptr<float>(),
                                     .gradient = gradients.back().const_data_ptr<float>(),
                                     .exp_avg = exp_avg_.parts[i].mutable_data_ptr<float>(),
                                     .exp_avg_sq = exp_avg_sq_.parts[i].mutable_data_ptr<float>(),
                                     .count = parameters[i].numel(),
-                                    .factors = i < scaled_ ? &scaled_factors : &factors};
+                                    .factors = i < scaled_ ? &scaled_factors : &factors,
+                                    .narrow = copy.defined() ? static_cast<std::uint16_t*>(copy.data_ptr()) : nullptr};
     auto& met = met_[i];
     const auto rows = rows_of && !met.empty() ? rows_of(parameters[i]) : std::nullopt;
     if (!rows) {
@@ -178,7 +169,7 @@ void AdamW::update_on_cpu(const std::vector<at::Tensor>& parameters, double lear
   });
 }
 
-AdamW::Step AdamW::step(double learning_rate, const at::Tensor& skip, const RowsOf& rows_of) {
+AdamW::Step AdamW::step(double learning_rate, const at::Tensor& skip, const RowsOf& rows_of, const CopyOf& copy_of) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> parameters;
   for (const auto& [name, tensor] : parameters_) {
@@ -191,7 +182,7 @@ AdamW::Step AdamW::step(double learning_rate, const at::Tensor& skip, const Rows
   if (skip.defined()) result.skipped = at::maximum(result.skipped, skip.ne(0).to(at::kFloat));
   step_.add_(1 - result.skipped);
   if (step_.is_cpu()) {
-    update_on_cpu(parameters, learning_rate, result, rows_of);
+    update_on_cpu(parameters, learning_rate, result, rows_of, copy_of);
   } else {
     update_by_torch(parameters, learning_rate, result);
   }
@@ -224,16 +215,9 @@ std::vector<NamedTensor> AdamW::state() const {
   return state;
 }
 
-void AdamW::load_state(const std::vector<NamedTensor>& state) {
+void AdamW::state_changed() {
   const at::NoGradGuard no_grad;
-  std::map<std::string, at::Tensor> by_name;
-  for (const auto& [name, tensor] : state) by_name.emplace(name, tensor);
-  restore(by_name, "step", step_);
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    restore(by_name, "exp_avg." + parameters_[i].name, exp_avg_.parts[i]);
-    restore(by_name, "exp_avg_sq." + parameters_[i].name, exp_avg_sq_.parts[i]);
-    met_[i] = rows_met(i);
-  }
+  for (std::size_t i = 0; i < parameters_.size(); ++i) met_[i] = rows_met(i);
 }
 
 }  // namespace mmkd

@@ -152,13 +152,18 @@ TrainOutcome Trainer::run() {
   // After resume(): the broadcast of the initial parameters inside is then a check, not a change.
   const auto parameters = values(parameters_of(parts_));
   // Its hooks run before those that reduce gradients over ranks.
-  direct_.emplace(parameters, tables_of(parts_));
+  // c10d's Reducer keeps gradients in its buckets; with one rank they need memory from the backward pass on only.
+  using Memory = nn::DirectGradients::Memory;
+  direct_.emplace(parameters, tables_of(parts_), parts_.world.size() == 1 ? Memory::per_step : Memory::kept);
   sync_.emplace(parts_.world, parameters, tables_of(parts_),
                 spec_.gradient_exchange == Precision::bf16 ? at::kBFloat16 : at::kFloat);
+  // Who computes activations twice has no memory for weights in two types either.
+  if (spec_.precision == Precision::bf16 && !spec_.gradient_checkpointing) working_weights_.emplace(parameters);
   while (epoch_ < spec_.epochs) {
     train_epoch();
     finish_epoch();
   }
+  working_weights_.reset();
   sync_.reset();
   direct_.reset();
   if (writer_) writer_->finish();
@@ -226,7 +231,10 @@ void Trainer::train_step(Batch batch) {
   if (watches_spikes && mean_loss_ > 0 && loss > spec_.spike_factor * mean_loss_)
     spike = at::ones({}, at::TensorOptions(at::kFloat).device(parts_.world.device()));
   const auto rows_of = [this](const at::Tensor& parameter) { return direct_->rows_of(parameter); };
-  const at::Tensor skipped = optimizer_.step(last_lr_, spike, rows_of).skipped;
+  const auto copy_of = [this](const at::Tensor& parameter) {
+    return working_weights_ ? working_weights_->copy_of(parameter) : at::Tensor();
+  };
+  const at::Tensor skipped = optimizer_.step(last_lr_, spike, rows_of, copy_of).skipped;
   // Nothing of a bad step stays.
   const at::Tensor bad = skipped.ne(0);
   loss_sums_.copy_(at::where(bad, sums_before, loss_sums_));
@@ -239,6 +247,7 @@ void Trainer::train_step(Batch batch) {
   samples_ += global_count;
   activity().tick(step_);
   check_step(batch, skipped, loss);
+  direct_->release();
   if (hooks_.on_step) report_step();
 }
 

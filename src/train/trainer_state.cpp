@@ -116,9 +116,8 @@ void Trainer::resume() {
       const auto& stored = find(checkpoint->tensors, item.name);
       if (stored.sizes() != item.tensor.sizes())
         throw Error("the checkpoint's tensor '{}' has another shape than the model's", item.name);
-      at::Tensor target = item.tensor;
       const at::NoGradGuard no_grad;
-      target.copy_(stored);
+      copy_differing_rows(stored, item.tensor);
     }
     return checkpoint->state.dump();
   });
@@ -128,6 +127,7 @@ void Trainer::resume() {
     at::Tensor target = item.tensor;
     parts_.world.broadcast(target, 0);
   }
+  optimizer_.state_changed();
   const auto state = nlohmann::ordered_json::parse(text);
   epoch_ = state.at("epoch").get<std::int64_t>();
   step_in_epoch_ = state.at("step_in_epoch").get<std::int64_t>();

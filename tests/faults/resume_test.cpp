@@ -147,6 +147,27 @@ TEST(Stopped, BySigtermToMpirunLeavesACheckpoint) {
   EXPECT_TRUE(whole);
 }
 
+// A word that no batch after the restart has goes on by its moments.
+TEST(Resume, OfWordsThatBatchesSeldomHaveGivesTheSameBits) {
+  const std::string wide =
+      "text={family: bert, hidden_size: 192, num_hidden_layers: 1, num_attention_heads: 2, "
+      "max_position_embeddings: 32}";
+  const std::vector<std::string> sets{"data.batch_size=2", "training.teacher_epochs=4", "training.student_epochs=4",
+                                      "teacher." + wide, "student." + wide};
+  const SmallJob job(20, 8, 8);
+  const auto want = undisturbed(job, sets);
+  for (const char* line : {"teacher: epoch 2 ", "student: epoch 2 "}) {
+    Process process(job.ddp_command(2, sets), job.options());
+    ASSERT_TRUE(process.wait_until([&] { return contains(process.err(), line); })) << process.wait().all();
+    process.kill_everything();
+    process.wait();
+  }
+  const auto rerun = job.ddp(2, sets);
+  ASSERT_EQ(rerun.exit_code, 0) << rerun.all();
+  EXPECT_TRUE(contains(rerun.err, "going on from"));
+  expect_same(want, outcome_of(job));
+}
+
 TEST(Resume, OnAnotherNumberOfRanksAgreesToRounding) {
   const SmallJob job;
   (void)undisturbed(job, kEpochs);

@@ -48,9 +48,18 @@ class DirectGradientsTest : public testing::Test {
              bias_ = at::randn({96}).requires_grad_(true);
 };
 
-TEST_F(DirectGradientsTest, AreThoseOfAutogradStepAfterStep) {
+class DirectGradientsInMemory : public DirectGradientsTest,
+                                public testing::WithParamInterface<DirectGradients::Memory> {};
+
+INSTANTIATE_TEST_SUITE_P(Memory, DirectGradientsInMemory,
+                         testing::Values(DirectGradients::Memory::kept, DirectGradients::Memory::per_step),
+                         [](const auto& test) {
+                           return test.param == DirectGradients::Memory::kept ? "Kept" : "PerStep";
+                         });
+
+TEST_P(DirectGradientsInMemory, AreThoseOfAutogradStepAfterStep) {
   for (const bool by_rows : {true, false}) {
-    DirectGradients direct(parameters(), by_rows ? std::vector{words_} : std::vector<at::Tensor>{});
+    DirectGradients direct(parameters(), by_rows ? std::vector{words_} : std::vector<at::Tensor>{}, GetParam());
     EXPECT_TRUE(direct.serves(words_));
     EXPECT_TRUE(direct.serves(weight_));
     EXPECT_FALSE(direct.serves(bias_));
@@ -65,8 +74,8 @@ TEST_F(DirectGradientsTest, AreThoseOfAutogradStepAfterStep) {
   }
 }
 
-TEST_F(DirectGradientsTest, AddUpOverUsesAndPasses) {
-  DirectGradients direct(parameters(), {words_});
+TEST_P(DirectGradientsInMemory, AddUpOverUsesAndPasses) {
+  DirectGradients direct(parameters(), {words_}, GetParam());
   const auto wanted = expected([&] { return loss({1, 2}, true) + loss({2, 9}); });
   direct.begin_step();
   loss({1, 2}, true).backward();
@@ -75,8 +84,8 @@ TEST_F(DirectGradientsTest, AddUpOverUsesAndPasses) {
   expect_gradients(wanted);
 }
 
-TEST_F(DirectGradientsTest, MixWithWhatAutogradAdds) {
-  DirectGradients direct(parameters(), {words_});
+TEST_P(DirectGradientsInMemory, MixWithWhatAutogradAdds) {
+  DirectGradients direct(parameters(), {words_}, GetParam());
   const auto mixed = [&](bool other_first) {
     const at::Tensor other =
         words_.square().sum() + nn::linear(words_.narrow(0, 2, 3), weight_.narrow(0, 0, 48), at::Tensor()).sum();
@@ -99,8 +108,8 @@ TEST_F(DirectGradientsTest, MixWithWhatAutogradAdds) {
   }
 }
 
-TEST_F(DirectGradientsTest, WhatNothingWroteToIsZero) {
-  DirectGradients direct(parameters(), {words_});
+TEST_P(DirectGradientsInMemory, WhatNothingWroteToIsZero) {
+  DirectGradients direct(parameters(), {words_}, GetParam());
   direct.begin_step();
   loss({1, 2}).backward();
   direct.end_step();
@@ -118,6 +127,25 @@ TEST_F(DirectGradientsTest, KeepMemoryWhereItIs) {
     loss({1, 2}).backward();
     direct.end_step();
     EXPECT_EQ(weight_.grad().const_data_ptr(), before);
+  }
+}
+
+TEST_F(DirectGradientsTest, OfAStepTakeMemoryFromTheBackwardPassToTheirRelease) {
+  DirectGradients direct(parameters(), {words_}, DirectGradients::Memory::per_step);
+  const void* table = words_.grad().const_data_ptr();
+  for (int step = 0; step < 2; ++step) {
+    direct.begin_step();
+    EXPECT_FALSE(weight_.grad().defined());
+    const at::Tensor value = loss({1, 2});
+    EXPECT_FALSE(weight_.grad().defined());
+    value.backward();
+    EXPECT_TRUE(weight_.grad().defined());
+    direct.end_step();
+    direct.release();
+    EXPECT_TRUE(direct.serves(weight_));
+    EXPECT_FALSE(weight_.grad().defined());
+    EXPECT_TRUE(bias_.grad().defined());
+    EXPECT_EQ(words_.grad().const_data_ptr(), table);
   }
 }
 

@@ -25,6 +25,7 @@ struct AdamWPiece {
   float *exp_avg = nullptr, *exp_avg_sq = nullptr;  ///< null: zeros that stay zeros, with a null gradient
   std::int64_t count = 0;
   const AdamWFactors* factors = nullptr;
+  std::uint16_t* narrow = nullptr;  ///< gets the new values as bfloat16, rounded to nearest even; null: nothing does
 };
 
 /// AdamW on the CPU, element by element in float32, with g the gradient, m and v the moments, x the value:

@@ -12,14 +12,19 @@
 namespace mmkd::nn {
 
 /// Takes care of the gradients of matrices on the CPU, from begin_step() to end_step() on its thread. linear() and
-/// embedding() then write into `.grad()`, which must be defined, and give autograd none; gradients that come from
-/// elsewhere are added as ever, so that a parameter may have both. torch::autograd::grad() must not be called in
-/// between.
+/// embedding() then write into `.grad()`, and give autograd none; gradients that come from elsewhere are added as ever,
+/// so that a parameter may have both. torch::autograd::grad() must not be called in between.
 class DirectGradients {
  public:
+  enum class Memory : std::uint8_t {
+    kept,     ///< gradients stay where they are; parameters whose gradient is undefined are not served
+    per_step  ///< but for the tables' they are made when they are written to, and undefined again from release() on
+  };
+
   /// Of `parameters` it takes those that it can serve. `tables` are those of them of which embedding() uses rows, and
   /// into whose gradients nobody else writes: rows that no token met stay zeros, and nobody touches them.
-  DirectGradients(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& tables);
+  DirectGradients(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& tables,
+                  Memory memory = Memory::kept);
   DirectGradients(const DirectGradients&) = delete;
   DirectGradients& operator=(const DirectGradients&) = delete;
   ~DirectGradients();
@@ -31,6 +36,9 @@ class DirectGradients {
   void begin_step();
   /// After the last backward pass: gradients that nothing was written to become zeros.
   void end_step();
+  /// Nobody needs this step's gradients any more. With Memory::per_step the activations of the next step may take their
+  /// memory, as they took that of this step's activations.
+  void release();
 
   /// After end_step(), of a table that it serves: the rows that may hold something else than zeros, [n] int64; nothing
   /// where all may.

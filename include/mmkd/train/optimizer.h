@@ -42,9 +42,11 @@ class AdamW {
   /// them is not finite, or `skip` ([] float32 on the device; undefined: 0) is not 0. The gradients hold nothing
   /// meaningful afterwards. `rows_of` (may be empty) tells the rows [n] int64 of a parameter's gradient outside of
   /// which there are only zeros, so that those need not be read; rows that never had a gradient are then scaled by the
-  /// decay, which is all that the formula does to them.
+  /// decay, which is all that the formula does to them. `copy_of` (may be empty) gives the bfloat16 tensor, of the
+  /// parameter's shape, that is to get the new values of a parameter on the CPU too, or an undefined one.
   using RowsOf = std::function<std::optional<at::Tensor>(const at::Tensor& parameter)>;
-  Step step(double learning_rate, const at::Tensor& skip = {}, const RowsOf& rows_of = {});
+  using CopyOf = std::function<at::Tensor(const at::Tensor& parameter)>;
+  Step step(double learning_rate, const at::Tensor& skip = {}, const RowsOf& rows_of = {}, const CopyOf& copy_of = {});
 
   /// Gradients to 0 in place: the buckets of a gradient synchroniser and captured graphs keep their addresses.
   /// Those of parameters of which `is_done` says so are left alone.
@@ -53,15 +55,14 @@ class AdamW {
   /// State as it is now, sharing its memory: `step` ([] float32) and for each parameter `exp_avg.<name>` and
   /// `exp_avg_sq.<name>`.
   std::vector<NamedTensor> state() const;
-  /// Copies a state() in, from any device, whatever its order; names that start with something else are ignored. The
-  /// next step then gives the same bits as if training had never stopped. Throws Error for a missing tensor or another
-  /// shape.
-  void load_state(const std::vector<NamedTensor>& state);
+  /// To be called when other values have been written into the tensors of state(), those of a checkpoint: the next step
+  /// then gives the same bits as if training had never stopped.
+  void state_changed();
 
  private:
   void update_by_torch(const std::vector<at::Tensor>& parameters, double learning_rate, const Step& step);
   void update_on_cpu(const std::vector<at::Tensor>& parameters, double learning_rate, const Step& step,
-                     const RowsOf& rows_of);
+                     const RowsOf& rows_of, const CopyOf& copy_of);
   std::optional<at::Tensor> divisor(const Step& step) const;
   std::vector<bool> rows_met(std::size_t parameter) const;
 

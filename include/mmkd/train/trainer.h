@@ -16,6 +16,7 @@
 #include "mmkd/models/multimodal_model.h"
 #include "mmkd/nn/context.h"
 #include "mmkd/nn/direct_gradients.h"
+#include "mmkd/nn/working_weights.h"
 #include "mmkd/report/scores.h"
 #include "mmkd/train/batch.h"
 #include "mmkd/train/checkpoint.h"
@@ -144,6 +145,7 @@ class Trainer {
   Sampler sampler_;
   AdamW optimizer_;
   std::optional<nn::DirectGradients> direct_;
+  std::optional<nn::WorkingWeights> working_weights_;  // with bfloat16
   std::optional<GradSync> sync_;
 
   std::int64_t epoch_ = 0;  // from 0
