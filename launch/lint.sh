@@ -10,8 +10,8 @@ cache=build/tidy
 mkdir -p "$cache"
 check() {
   local unit=$1 key
-  # A unit is checked again when it, a header of ours, or the configuration changed.
-  key=$(cat "$unit" .clang-tidy $(git ls-files 'include/mmkd/**/*.h' | sort) | sha256sum | cut -c1-32)
+  # A unit is checked again when it, a header of ours or the configuration changed.
+  key=$(cat "$unit" .clang-tidy $(git ls-files 'include/mmkd/**/*.h' 'src/**/*.h' | sort) | sha256sum | cut -c1-32)
   [ -f "build/tidy/$key" ] && return 0
   clang-tidy --quiet --extra-arg=-Wno-unknown-warning-option --extra-arg=-fno-openmp -p build "$unit" >"build/tidy/$key.log" 2>&1 && touch "build/tidy/$key" || { cat "build/tidy/$key.log" >&2; return 1; }
 }
