@@ -1,7 +1,6 @@
 #include "mmkd/train/optimizer.h"
 
 #include <ATen/Parallel.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <atomic>
