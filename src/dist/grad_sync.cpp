@@ -63,8 +63,8 @@ void require_same_shapes(const World& world, const std::vector<at::Tensor>& para
 }
 
 /// Gradients are zeros from the start, so that the first step is none of its own: 0 + g may differ from g in the sign
-/// of a zero, and a resumed run must not differ at all. In one block, for the optimizer; c10d puts its own in their
-/// place.
+/// of a zero, and a resumed run must not differ at all. In one block, whose pages come when they are written to; c10d
+/// and DirectGradients put their own in their place.
 void define_gradients(const std::vector<at::Tensor>& parameters) {
   const auto has_gradient = [](const at::Tensor& parameter) { return parameter.grad().defined(); };
   if (std::none_of(parameters.begin(), parameters.end(), has_gradient)) {

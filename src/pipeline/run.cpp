@@ -375,8 +375,8 @@ LivenessOptions liveness_options(const Config& config) {
   return options;
 }
 
-/// On such CPUs oneDNN computes products of bfloat16 by other instructions: with AVX-512 three times, with AVX2 ten
-/// times as long as those of float32.
+/// On such CPUs oneDNN computes products of bfloat16 by other instructions; steps took three to eleven times as long as
+/// in float32.
 void warn_of_emulated_bfloat16([[maybe_unused]] const Config& config, [[maybe_unused]] at::DeviceType device,
                                [[maybe_unused]] const MpiSession& mpi) {
 #if defined(__x86_64__)
