@@ -11,9 +11,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   target_compile_options(mmkd_flags INTERFACE -Wno-error=maybe-uninitialized -Wno-error=restrict -Wno-error=array-bounds
                                               -Wno-error=stringop-overflow -Wno-error=stringop-overread)
 endif()
-# fmt is used header-only everywhere: the torch headers carry another fmt version, and its inline namespaces keep the
-# two apart only as long as no compiled libfmt is involved.
-target_compile_definitions(mmkd_flags INTERFACE FMT_HEADER_ONLY=1)
+if(MMKD_UNITY)
+  # Sources in a group are included, and GCC takes what they keep in anonymous namespaces for a header's.
+  target_compile_options(mmkd_flags INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
+endif()
 if(MMKD_SANITIZE_THREAD)
   target_compile_options(mmkd_flags INTERFACE -fsanitize=thread -fno-omit-frame-pointer)
   target_link_options(mmkd_flags INTERFACE -fsanitize=thread)

@@ -29,8 +29,14 @@ target_link_libraries(mmkd_torch INTERFACE Threads::Threads
   -Wl,--no-as-needed ${MMKD_TORCH}/lib/libtorch_cpu.so ${MMKD_TORCH}/lib/libc10.so ${MMKD_TORCH}/lib/libgomp.so.1 -Wl,--as-needed)
 target_link_options(mmkd_torch INTERFACE -Wl,-rpath,${MMKD_TORCH}/lib -Wl,--allow-shlib-undefined)
 
+# The torch headers bring an fmt of their own, newer than the system's; what of it is compiled is compiled here, once.
+# Inline namespaces with the version in their names keep the two apart.
+add_library(mmkd_torch_fmt STATIC ${CMAKE_CURRENT_LIST_DIR}/torch_fmt.cpp)
+target_include_directories(mmkd_torch_fmt SYSTEM PRIVATE ${MMKD_TORCH}/include)
+target_link_libraries(mmkd_torch INTERFACE mmkd_torch_fmt)
+
 # One precompiled header for all of mmkd_learn (parsing the torch headers takes 10 s per file otherwise).
 file(WRITE ${CMAKE_BINARY_DIR}/torch_pch.cpp "// anchor of the precompiled header\n")
 add_library(mmkd_torch_pch OBJECT ${CMAKE_BINARY_DIR}/torch_pch.cpp)
-target_link_libraries(mmkd_torch_pch PRIVATE mmkd_torch mmkd_flags)
+target_link_libraries(mmkd_torch_pch PRIVATE mmkd_torch mmkd_flags fmt::fmt)
 target_precompile_headers(mmkd_torch_pch PRIVATE <torch/nn/module.h> <ATen/ATen.h> <torch/autograd.h> <string> <vector> <memory>)

@@ -13,7 +13,6 @@ using Json = nlohmann::json;
 
 constexpr int kVersion = 2;
 constexpr const char* kFormat = "mmkd packed data";
-constexpr std::array kSplits{Split::train, Split::dev, Split::test};
 
 Json body(const Manifest& manifest) {
   const auto& info = manifest.info;

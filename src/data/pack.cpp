@@ -17,7 +17,6 @@ namespace mmkd {
 namespace {
 
 constexpr int kPackVersion = 2;
-constexpr std::array kSplits{Split::train, Split::dev, Split::test};
 
 // ---------------------------------------------------------------- key
 

@@ -23,7 +23,6 @@ namespace mmkd {
 namespace {
 
 constexpr std::uint64_t kMaxImageFileBytes = std::uint64_t{1} << 30;
-constexpr std::array kSplits{Split::train, Split::dev, Split::test};
 
 ShardSchema schema_of(const ShardPlan& plan, Split split) {
   return {.images = plan.streams.images,

@@ -16,8 +16,6 @@
 namespace mmkd {
 namespace {
 
-constexpr std::array kSplits{Split::train, Split::dev, Split::test};
-
 std::string text_of(const nlohmann::json& json) {
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);  // ids may be no UTF-8
 }

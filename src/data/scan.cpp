@@ -10,7 +10,6 @@
 namespace mmkd {
 namespace {
 
-constexpr std::array kSplits{Split::train, Split::dev, Split::test};
 constexpr std::size_t kMostListed = 20;
 
 /// Which split first had an id or an image.

@@ -17,7 +17,6 @@
 namespace mmkd {
 namespace {
 
-constexpr std::array kSplitOrder{Split::train, Split::dev, Split::test};
 using Cells = std::map<std::string, std::string>;
 
 struct Table {
@@ -40,7 +39,7 @@ void check(const SplitTableOptions& options) {
   }
   if (std::abs(sum - 1) > 1e-6) throw UsageError("the shares of train, dev and test add up to {}, expected 1", sum);
   if (options.stratify.empty()) throw UsageError("name at least one column whose classes each split should have");
-  for (const auto split : kSplitOrder) {
+  for (const auto split : kSplits) {
     const auto file = split_file(options, split);
     if (fs::exists(file)) throw UsageError("{}: is there already; remove it or name another folder", file.string());
   }
@@ -180,7 +179,7 @@ std::vector<std::string> missing_classes(const Table& table, const std::vector<s
       if (options.shares[s] == 0) continue;
       for (const auto& value : classes) {
         if (!present[s].contains(value))
-          missing.push_back(fmt::format("{} has no {} '{}'", name(kSplitOrder[s]), column, value));
+          missing.push_back(fmt::format("{} has no {} '{}'", name(kSplits[s]), column, value));
       }
     }
   }
@@ -205,7 +204,7 @@ SplitTableSummary split_table(const SplitTableOptions& options) {
     ++summary.rows[split_of[i]];
   }
   for (std::size_t s = 0; s < texts.size(); ++s) {
-    if (summary.rows[s] > 0) write_file_atomic(split_file(options, kSplitOrder[s]), texts[s]);
+    if (summary.rows[s] > 0) write_file_atomic(split_file(options, kSplits[s]), texts[s]);
   }
   return summary;
 }

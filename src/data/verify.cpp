@@ -12,8 +12,6 @@
 namespace mmkd {
 namespace {
 
-constexpr std::array kSplits{Split::train, Split::dev, Split::test};
-
 using Problems = std::vector<std::string>;
 
 /// Runs `check` and notes what it throws: verifying goes on after damage.

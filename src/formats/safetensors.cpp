@@ -17,11 +17,10 @@
 namespace mmkd {
 namespace {
 
-constexpr std::size_t kLengthBytes = 8;
 constexpr std::string_view kChecksumKey = "mmkd_checksum";
 constexpr std::string_view kBeforeChecksum = R"({"__metadata__":{"mmkd_checksum":")";  // the beginning of our headers
 constexpr std::string_view kNoChecksum = "0000000000000000";
-constexpr std::size_t kChecksumAt = kLengthBytes + kBeforeChecksum.size();
+constexpr std::size_t kChecksumAt = kSafetensorsLengthBytes + kBeforeChecksum.size();
 
 /// XXH3-64 over pieces of a file, as if they were one.
 class FileChecksum {
@@ -67,7 +66,7 @@ void verify(std::span<const std::byte> file, SafetensorsHeader& header, const fs
   const std::string& recorded = found->second;
   const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
   const bool in_its_place = recorded.size() == kNoChecksum.size() &&
-                            text.substr(kLengthBytes).starts_with(std::string(kBeforeChecksum) + recorded);
+                            text.substr(kSafetensorsLengthBytes).starts_with(std::string(kBeforeChecksum) + recorded);
   const auto actual = [&] {
     const auto rest = file.subspan(kChecksumAt + kNoChecksum.size());
     return FileChecksum().update(file.first(kChecksumAt)).update(kNoChecksum).update(rest).hex();

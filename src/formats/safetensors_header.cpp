@@ -11,7 +11,6 @@
 namespace mmkd {
 namespace {
 
-constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;  // the reference's limit
 
 struct DTypeInfo {
@@ -34,7 +33,8 @@ const DTypeInfo& info(DType dtype) {
 
 std::uint64_t little_endian_u64(std::span<const std::byte> bytes) {
   std::uint64_t value = 0;
-  for (std::size_t i = 0; i < kLengthBytes; ++i) value |= std::to_integer<std::uint64_t>(bytes[i]) << (8 * i);
+  for (std::size_t i = 0; i < kSafetensorsLengthBytes; ++i)
+    value |= std::to_integer<std::uint64_t>(bytes[i]) << (8 * i);
   return value;
 }
 
@@ -143,7 +143,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) override {
-    fail(fmt::format("no valid JSON at byte {}: {}", kLengthBytes + position, error.what()));
+    fail(fmt::format("no valid JSON at byte {}: {}", kSafetensorsLengthBytes + position, error.what()));
   }
 
  private:
@@ -251,7 +251,7 @@ std::size_t size_of(DType dtype) { return info(dtype).size; }
 
 SafetensorsHeader parse_safetensors_header(std::span<const std::byte> prefix, std::uint64_t file_size,
                                            std::string_view file) {
-  if (file_size < kLengthBytes || prefix.size() < kLengthBytes) {
+  if (file_size < kSafetensorsLengthBytes || prefix.size() < kSafetensorsLengthBytes) {
     throw Error("{}: {} bytes are too few for a safetensors file; it is truncated", file, file_size);
   }
   const std::uint64_t header_bytes = little_endian_u64(prefix);
@@ -259,11 +259,11 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> prefix, st
     throw Error("{}: no safetensors file: its header would have {} bytes, at most {} are allowed", file, header_bytes,
                 kMaxHeaderBytes);
   }
-  const std::uint64_t data_begin = kLengthBytes + header_bytes;
+  const std::uint64_t data_begin = kSafetensorsLengthBytes + header_bytes;
   if (data_begin > file_size || data_begin > prefix.size()) {
     throw Error("{}: the header has {} bytes, the file {}; it is truncated", file, header_bytes, file_size);
   }
-  const auto* text = reinterpret_cast<const char*>(prefix.data() + kLengthBytes);
+  const auto* text = reinterpret_cast<const char*>(prefix.data() + kSafetensorsLengthBytes);
   if (header_bytes == 0 || text[0] != '{')
     throw Error("{}: no valid safetensors header: it must start with '{{'", file);
   if (std::memchr(text, '\0', header_bytes) != nullptr) {  // which the JSON parser would take for the end

@@ -55,7 +55,7 @@ Job prepare(const LoadedConfig& loaded, const World& world, const RunOptions& op
           .building_since = {}};
   on_all_ranks(world.mpi(), [&] {
     // A damaged shard of any split is told now, not after the training.
-    for (const Split split : {Split::train, Split::dev, Split::test}) {
+    for (const Split split : kSplits) {
       if (job.packed.counts[static_cast<std::size_t>(split)] > 0) (void)PackedSplit(job.packed, split, false);
     }
     job.inputs = input_specs(job.packed);

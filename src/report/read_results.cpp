@@ -3,8 +3,11 @@
 #include <algorithm>
 
 namespace mmkd {
+namespace {
 
 using Json = nlohmann::ordered_json;
+
+}  // namespace
 
 const Json* find_value(const Json& json, std::initializer_list<std::string> path) {
   const Json* value = &json;

@@ -14,10 +14,6 @@ std::string shape_text(at::IntArrayRef shape) {
   return fmt::format("[{}]", fmt::join(shape.begin(), shape.end(), ", "));
 }
 
-bool ends_with(std::string_view text, std::string_view end) {
-  return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
-}
-
 /// What is wrong with a file, said at once.
 class Problems {
  public:
@@ -57,7 +53,7 @@ class Sources {
 std::string wrong_shape(const nn::WeightEntry& entry, at::IntArrayRef found) {
   const at::IntArrayRef expected = entry.view.sizes();
   const bool only_rows_differ = found.size() == 2 && expected.size() == 2 && found[1] == expected[1];
-  if (only_rows_differ && ends_with(entry.name, "word_embeddings.weight")) {
+  if (only_rows_differ && entry.name.ends_with("word_embeddings.weight")) {
     return fmt::format(
         "wrong vocabulary: {}: the checkpoint has {} rows, the tokenizer has {} tokens; use the tokenizer that belongs "
         "to "
@@ -135,7 +131,7 @@ std::map<std::string, at::Tensor> load_model_weights(std::span<const nn::WeightE
   Problems problems;
   std::map<std::string, at::Tensor> rest;
   for (const auto& stored : checkpoint.names()) {
-    if (ends_with(stored, ".num_batches_tracked")) continue;  // a counter of batch norms, which nothing uses
+    if (stored.ends_with(".num_batches_tracked")) continue;  // a counter of batch norms, which nothing uses
     const std::string entry = known.contains(stored) ? stored : rename(aliases, stored);
     if (!known.contains(entry) && entry.rfind(kDistillation, 0) == 0) {
       rest.emplace(entry, checkpoint.tensor(stored).clone());

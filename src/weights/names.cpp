@@ -5,25 +5,18 @@
 namespace mmkd {
 namespace {
 
-bool starts_with(std::string_view text, std::string_view beginning) {
-  return text.substr(0, beginning.size()) == beginning;
-}
-bool ends_with(std::string_view text, std::string_view end) {
-  return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
-}
-
 std::optional<std::string> renamed_by(const Alias& alias, std::string_view name) {
   const std::size_t star = alias.from.find('*');
   if (star == std::string::npos) {
-    if (!starts_with(name, alias.from)) return std::nullopt;
+    if (!name.starts_with(alias.from)) return std::nullopt;
     return alias.to + std::string(name.substr(alias.from.size()));
   }
   const std::string_view before = std::string_view(alias.from).substr(0, star);
   const std::string_view after = std::string_view(alias.from).substr(star + 1);
-  if (!starts_with(name, before)) return std::nullopt;
+  if (!name.starts_with(before)) return std::nullopt;
   const std::string_view rest = name.substr(before.size());
   const std::string_view component = rest.substr(0, rest.find('.'));
-  if (component.empty() || !starts_with(rest.substr(component.size()), after)) return std::nullopt;
+  if (component.empty() || !rest.substr(component.size()).starts_with(after)) return std::nullopt;
   std::string renamed = alias.to;
   renamed.replace(renamed.find('*'), 1, component);
   return renamed + std::string(rest.substr(component.size() + after.size()));
@@ -97,16 +90,15 @@ BackboneNames names_of(TextFamily family) {
 
 std::optional<std::string> entry_name(const BackboneNames& names, const std::string& checkpoint_name) {
   std::string name = checkpoint_name;
-  if (starts_with(name, names.prefix)) name.erase(0, names.prefix.size());
-  const auto begins = [&](const std::string& beginning) { return starts_with(name, beginning); };
-  const auto ends = [&](const std::string& ending) { return ends_with(name, ending); };
+  if (name.starts_with(names.prefix)) name.erase(0, names.prefix.size());
+  const auto begins = [&](const std::string& beginning) { return name.starts_with(beginning); };
+  const auto ends = [&](const std::string& ending) { return name.ends_with(ending); };
   if (std::any_of(names.ignored.begin(), names.ignored.end(), begins)) return std::nullopt;
   if (std::any_of(names.ignored_endings.begin(), names.ignored_endings.end(), ends)) return std::nullopt;
   name = rename(names.aliases, name);
   for (const auto& [legacy, current] :
        {std::pair{"LayerNorm.gamma", "LayerNorm.weight"}, {"LayerNorm.beta", "LayerNorm.bias"}}) {
-    if (ends_with(name, legacy))
-      name.replace(name.size() - std::string_view(legacy).size(), std::string::npos, current);
+    if (name.ends_with(legacy)) name.replace(name.size() - std::string_view(legacy).size(), std::string::npos, current);
   }
   return name;
 }

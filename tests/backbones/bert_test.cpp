@@ -4,12 +4,13 @@
 
 #include "mmkd/backbones/text_backbone.h"
 #include "mmkd/base/error.h"
+#include "tests/backbones/towers.h"
 #include "tests/support/weight_checks.h"
 
 namespace mmkd {
 namespace {
 
-TextConfig small(TextFamily family = TextFamily::bert) {
+TextConfig small_bert(TextFamily family = TextFamily::bert) {
   TextConfig config;
   config.family = family;
   config.vocab_size = 30;
@@ -19,12 +20,6 @@ TextConfig small(TextFamily family = TextFamily::bert) {
   config.max_position_embeddings = 12;
   config.initializer_range = 0.3;  // so that tokens differ visibly
   return config;
-}
-
-std::shared_ptr<TextBackbone> filled(const TextConfig& config) {
-  auto tower = make_text_backbone(config);
-  nn::initialize(tower->named_weights(), 1);
-  return tower;
 }
 
 /// Two texts of 5 and 3 tokens, padded to `length`.
@@ -39,17 +34,6 @@ struct Texts {
   at::Tensor ids, mask;
 };
 
-nn::ForwardContext training() {
-  return {.training = true, .seed = 1, .step = 2, .sample_keys = at::tensor({5, 6}, at::kLong)};
-}
-
-std::vector<std::string> names(const TextBackbone& tower) {
-  std::vector<std::string> result;
-  for (const auto& entry : tower.named_weights()) result.push_back(entry.name);
-  std::sort(result.begin(), result.end());
-  return result;
-}
-
 at::Tensor weight(const TextBackbone& tower, const std::string& name) {
   for (const auto& entry : tower.named_weights()) {
     if (entry.name == name) return entry.view;
@@ -58,7 +42,7 @@ at::Tensor weight(const TextBackbone& tower, const std::string& name) {
 }
 
 TEST(Bert, HasTheNamesOfACheckpoint) {
-  auto config = small();
+  auto config = small_bert();
   config.num_hidden_layers = 1;
   const std::vector<std::string> expected{
       "embeddings.LayerNorm.bias",
@@ -87,7 +71,7 @@ TEST(Bert, HasTheNamesOfACheckpoint) {
 }
 
 TEST(DistilBert, HasTheNamesOfACheckpoint) {
-  auto config = small(TextFamily::distilbert);
+  auto config = small_bert(TextFamily::distilbert);
   config.num_hidden_layers = 1;
   const std::vector<std::string> expected{
       "embeddings.LayerNorm.bias",
@@ -116,7 +100,7 @@ TEST(DistilBert, HasTheNamesOfACheckpoint) {
 
 TEST(Bert, NamesCoverEveryParameterOnce) {
   for (const auto family : {TextFamily::bert, TextFamily::distilbert}) {
-    const auto tower = make_text_backbone(small(family));
+    const auto tower = make_text_backbone(small_bert(family));
     expect_covers_parameters_once(*tower, tower->named_weights());
   }
 }
@@ -124,7 +108,7 @@ TEST(Bert, NamesCoverEveryParameterOnce) {
 TEST(Bert, FeaturesHaveOneRowPerTokenAndForwardIsTheFirst) {
   const Texts texts(6);
   for (const auto family : {TextFamily::bert, TextFamily::distilbert}) {
-    const auto tower = filled(small(family));
+    const auto tower = filled(small_bert(family));
     for (const auto& context : {nn::ForwardContext(), training()}) {
       const at::Tensor features = tower->forward_features(texts.ids, texts.mask, context);
       EXPECT_EQ(features.sizes(), (at::IntArrayRef{2, 6, 16}));
@@ -136,7 +120,7 @@ TEST(Bert, FeaturesHaveOneRowPerTokenAndForwardIsTheFirst) {
 TEST(Bert, PaddingChangesNothingInTrainingEither) {
   const Texts shorter(5), longer(11);
   for (const auto family : {TextFamily::bert, TextFamily::distilbert}) {
-    const auto tower = filled(small(family));
+    const auto tower = filled(small_bert(family));
     for (const auto& context : {nn::ForwardContext(), training()}) {
       EXPECT_TRUE(at::allclose(tower->forward(shorter.ids, shorter.mask, context),
                                tower->forward(longer.ids, longer.mask, context), 1e-4, 1e-5));
@@ -145,7 +129,7 @@ TEST(Bert, PaddingChangesNothingInTrainingEither) {
 }
 
 TEST(Bert, TheWordEmbeddingOfPaddingBeginsWithZerosAndGetsNoGradient) {
-  auto config = small();
+  auto config = small_bert();
   config.pad_token_id = 17;
   const auto tower = filled(config);
   EXPECT_EQ(weight(*tower, "embeddings.word_embeddings.weight")[17].abs().max().item<float>(), 0);
@@ -159,7 +143,7 @@ TEST(Bert, TheWordEmbeddingOfPaddingBeginsWithZerosAndGetsNoGradient) {
 }
 
 TEST(Bert, AllTokensAreOfTypeZero) {
-  const auto tower = filled(small());
+  const auto tower = filled(small_bert());
   const Texts texts(6);
   const at::Tensor before = tower->forward(texts.ids, texts.mask, {});
   at::Tensor types = weight(*tower, "embeddings.token_type_embeddings.weight");
@@ -172,7 +156,7 @@ TEST(Bert, AllTokensAreOfTypeZero) {
 TEST(Bert, EveryParameterTakesPartInTheClassToken) {
   const Texts texts(6);
   for (const auto family : {TextFamily::bert, TextFamily::distilbert}) {
-    const auto tower = filled(small(family));
+    const auto tower = filled(small_bert(family));
     tower->forward(texts.ids, texts.mask, {}).pow(3).sum().backward();
     for (const auto& parameter : tower->named_parameters()) {
       ASSERT_TRUE(parameter.value().grad().defined()) << parameter.key();
@@ -182,29 +166,29 @@ TEST(Bert, EveryParameterTakesPartInTheClassToken) {
 }
 
 TEST(Bert, RefusesTextsThatAreTooLong) {
-  const auto tower = filled(small());
+  const auto tower = filled(small_bert());
   EXPECT_NO_THROW(tower->forward(Texts(12).ids, Texts(12).mask, {}));
   EXPECT_THROW(tower->forward(Texts(13).ids, Texts(13).mask, {}), Error);
 }
 
 TEST(Bert, RefusesMasksThatDoNotFit) {
-  const auto tower = filled(small());
+  const auto tower = filled(small_bert());
   const Texts texts(6);
   EXPECT_THROW(tower->forward(texts.ids, texts.mask.narrow(1, 0, 5), {}), Error);
   EXPECT_THROW(tower->forward(texts.ids, texts.mask.to(at::kLong), {}), Error);
 }
 
 TEST(Bert, RefusesSizesThatCannotBe) {
-  auto config = small();
+  auto config = small_bert();
   config.vocab_size = 0;
   EXPECT_THROW(make_text_backbone(config), UsageError);
-  config = small();
+  config = small_bert();
   config.pad_token_id = 30;
   EXPECT_THROW(make_text_backbone(config), UsageError);
-  config = small();
+  config = small_bert();
   config.num_attention_heads = 5;
   EXPECT_THROW(make_text_backbone(config), UsageError);
-  config = small();
+  config = small_bert();
   config.hidden_dropout = 1.0;
   EXPECT_THROW(make_text_backbone(config), UsageError);
 }
@@ -216,7 +200,7 @@ at::Tensor feature_of(const TextBackbone& tower, const at::Tensor& ids, std::int
 }
 
 TextConfig mobilebert() {
-  auto config = small(TextFamily::mobilebert);
+  auto config = small_bert(TextFamily::mobilebert);
   config.mobilebert.embedding_size = 6;
   config.mobilebert.intra_bottleneck_size = 6;
   config.mobilebert.num_feedforward_networks = 2;
@@ -231,7 +215,7 @@ TEST(MobileBert, DependsOnThePaddingOnlyUntilItHasOneColumn) {
   EXPECT_TRUE(at::allclose(feature_of(*tower, ids, 4), one, 1e-5, 1e-6));
   EXPECT_EQ(min_padding(mobilebert()), 1);
   EXPECT_EQ(longest_text(mobilebert()), mobilebert().max_position_embeddings - 1);
-  EXPECT_EQ(min_padding(small()), 0);
+  EXPECT_EQ(min_padding(small_bert()), 0);
 }
 
 TEST(MobileBert, NamesCoverEveryParameterOnceInEveryVariant) {
@@ -259,7 +243,7 @@ TEST(MobileBert, RefusesSizesThatCannotBe) {
 }
 
 TEST(Roberta, CountsPositionsFromBehindThePaddingIndex) {
-  auto config = small(TextFamily::roberta);
+  auto config = small_bert(TextFamily::roberta);
   config.pad_token_id = 1;
   const auto tower = filled(config);
   const at::Tensor ids = at::tensor({0, 5, 7, 2, 1, 1}, at::kLong).unsqueeze(0);
@@ -272,7 +256,7 @@ TEST(Roberta, CountsPositionsFromBehindThePaddingIndex) {
 }
 
 TEST(CustomText, NormalisesBehindItsLastLayer) {
-  auto config = small(TextFamily::custom_text);
+  auto config = small_bert(TextFamily::custom_text);
   const auto tower = filled(config);
   const auto counted = make_text_backbone(config);
   expect_covers_parameters_once(*counted, counted->named_weights());

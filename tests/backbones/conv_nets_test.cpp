@@ -4,6 +4,7 @@
 #include "mmkd/backbones/vision_backbone.h"
 #include "mmkd/base/error.h"
 #include "mmkd/nn/dropout.h"
+#include "tests/backbones/towers.h"
 #include "tests/support/weight_checks.h"
 
 namespace mmkd {
@@ -29,22 +30,6 @@ VisionConfig mobilenet_v2() {
   config.mobilenet_v2.expand_ratio = 3;
   config.mobilenet_v2.finegrained_output = false;
   return config;
-}
-
-std::shared_ptr<VisionBackbone> filled(const VisionConfig& config) {
-  auto tower = make_vision_backbone(config);
-  nn::initialize(tower->named_weights(), 1);
-  nn::assign_dropout_ids(*tower);
-  return tower;
-}
-
-at::Tensor pictures(at::IntArrayRef shape) {
-  auto generator = at::detail::createCPUGenerator(7);
-  return at::randn(shape, generator, at::kFloat);
-}
-
-nn::ForwardContext training(std::int64_t samples) {
-  return {.training = true, .seed = 1, .step = 2, .sample_keys = at::arange(5, 5 + samples, at::kLong)};
 }
 
 class ConvNet : public ::testing::TestWithParam<VisionFamily> {

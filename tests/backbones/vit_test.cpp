@@ -1,15 +1,14 @@
 #include <gtest/gtest.h>
 
-#include <algorithm>
-
 #include "mmkd/backbones/vision_backbone.h"
 #include "mmkd/base/error.h"
+#include "tests/backbones/towers.h"
 #include "tests/support/weight_checks.h"
 
 namespace mmkd {
 namespace {
 
-VisionConfig small(VisionFamily family = VisionFamily::vit) {
+VisionConfig small_vit(VisionFamily family = VisionFamily::vit) {
   VisionConfig config;
   config.family = family;
   config.hidden_size = 16;
@@ -21,30 +20,8 @@ VisionConfig small(VisionFamily family = VisionFamily::vit) {
   return config;
 }
 
-std::shared_ptr<VisionBackbone> filled(const VisionConfig& config) {
-  auto tower = make_vision_backbone(config);
-  nn::initialize(tower->named_weights(), 1);
-  return tower;
-}
-
-at::Tensor pictures(at::IntArrayRef shape) {
-  auto generator = at::detail::createCPUGenerator(3);
-  return at::randn(shape, generator, at::kFloat);
-}
-
-std::vector<std::string> names(const VisionBackbone& tower) {
-  std::vector<std::string> result;
-  for (const auto& entry : tower.named_weights()) result.push_back(entry.name);
-  std::sort(result.begin(), result.end());
-  return result;
-}
-
-nn::ForwardContext training() {
-  return {.training = true, .seed = 1, .step = 2, .sample_keys = at::tensor({5, 6}, at::kLong)};
-}
-
 TEST(Vit, HasTheNamesOfACheckpoint) {
-  auto config = small();
+  auto config = small_vit();
   config.num_hidden_layers = 1;
   const std::vector<std::string> expected{
       "embeddings.cls_token",
@@ -75,13 +52,13 @@ TEST(Vit, HasTheNamesOfACheckpoint) {
 
 TEST(Vit, NamesCoverEveryParameterOnce) {
   for (const auto family : {VisionFamily::vit, VisionFamily::deit}) {
-    const auto tower = make_vision_backbone(small(family));
+    const auto tower = make_vision_backbone(small_vit(family));
     expect_covers_parameters_once(*tower, tower->named_weights());
   }
 }
 
 TEST(Vit, QueryKeyAndValueCanBeWithoutBias) {
-  auto config = small();
+  auto config = small_vit();
   config.qkv_bias = false;
   const auto all = names(*make_vision_backbone(config));
   const auto has = [&](const std::string& name) { return std::find(all.begin(), all.end(), name) != all.end(); };
@@ -92,7 +69,7 @@ TEST(Vit, QueryKeyAndValueCanBeWithoutBias) {
 TEST(Vit, FeaturesHaveOneRowPerTokenAndForwardIsTheFirst) {
   const at::Tensor pixels = pictures({2, 3, 16, 16});
   for (const auto& [family, tokens] : {std::pair{VisionFamily::vit, 17}, {VisionFamily::deit, 18}}) {
-    auto config = small(family);
+    auto config = small_vit(family);
     config.hidden_dropout = 0.2;
     const auto tower = filled(config);
     for (const auto& context : {nn::ForwardContext(), training()}) {
@@ -104,7 +81,7 @@ TEST(Vit, FeaturesHaveOneRowPerTokenAndForwardIsTheFirst) {
 }
 
 TEST(Vit, PatchEmbeddingIsTheConvolutionOfTheCheckpoint) {
-  auto config = small();
+  auto config = small_vit();
   config.num_hidden_layers = 0;
   const auto tower = filled(config);
   at::Tensor weight, bias, positions;
@@ -120,7 +97,7 @@ TEST(Vit, PatchEmbeddingIsTheConvolutionOfTheCheckpoint) {
 }
 
 TEST(Vit, PositionsAreInterpolatedToPicturesOfOtherSizes) {
-  const auto tower = filled(small());
+  const auto tower = filled(small_vit());
   EXPECT_EQ(tower->forward_features(pictures({2, 3, 24, 20}), {}).sizes(), (at::IntArrayRef{2, 1 + 6 * 5, 16}));
   // As many patches in another arrangement: rows and columns must not be taken for one another.
   const at::Tensor wide = pictures({1, 3, 8, 32});
@@ -128,7 +105,7 @@ TEST(Vit, PositionsAreInterpolatedToPicturesOfOtherSizes) {
 }
 
 TEST(Vit, ConstantPositionsStayConstantWhenInterpolated) {
-  const auto tower = filled(small());
+  const auto tower = filled(small_vit());
   for (auto& entry : tower->named_weights()) {
     if (entry.name == "embeddings.position_embeddings") entry.view.fill_(0.5);
   }
@@ -140,7 +117,7 @@ TEST(Vit, ConstantPositionsStayConstantWhenInterpolated) {
 
 TEST(Vit, EveryParameterTakesPartInTheClassToken) {
   for (const auto family : {VisionFamily::vit, VisionFamily::deit}) {
-    const auto tower = filled(small(family));
+    const auto tower = filled(small_vit(family));
     tower->forward(pictures({2, 3, 16, 16}), {}).pow(3).sum().backward();
     for (const auto& parameter : tower->named_parameters()) {
       ASSERT_TRUE(parameter.value().grad().defined()) << parameter.key();
@@ -150,15 +127,15 @@ TEST(Vit, EveryParameterTakesPartInTheClassToken) {
 }
 
 TEST(Vit, RefusesWhatCannotBe) {
-  EXPECT_THROW(filled(small())->forward(pictures({1, 1, 16, 16}), {}), Error);
-  EXPECT_THROW(filled(small())->forward(pictures({1, 3, 3, 16}), {}), Error);
-  auto config = small();
+  EXPECT_THROW(filled(small_vit())->forward(pictures({1, 1, 16, 16}), {}), Error);
+  EXPECT_THROW(filled(small_vit())->forward(pictures({1, 3, 3, 16}), {}), Error);
+  auto config = small_vit();
   config.num_attention_heads = 3;
   EXPECT_THROW(make_vision_backbone(config), UsageError);
-  config = small();
+  config = small_vit();
   config.hidden_act = "softplus";
   EXPECT_THROW(make_vision_backbone(config), UsageError);
-  config = small();
+  config = small_vit();
   config.patch_size = 32;
   EXPECT_THROW(make_vision_backbone(config), UsageError);
 }

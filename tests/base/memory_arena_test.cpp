@@ -16,24 +16,24 @@ namespace {
 constexpr std::size_t kMegabyte = std::size_t{1} << 20;
 constexpr std::size_t kAddresses = std::size_t{4} << 30;
 
-struct Block {
+struct MarkedBlock {
   unsigned char* memory;
   std::size_t size;
   unsigned char mark;
 };
 
-Block take(MemoryArena& arena, std::size_t size, unsigned char mark) {
-  Block block{static_cast<unsigned char*>(arena.take(size)), size, mark};
+MarkedBlock take(MemoryArena& arena, std::size_t size, unsigned char mark) {
+  MarkedBlock block{static_cast<unsigned char*>(arena.take(size)), size, mark};
   std::memset(block.memory, mark, size);
   return block;
 }
 
-bool is_intact(const Block& block) {
+bool is_intact(const MarkedBlock& block) {
   return std::all_of(block.memory, block.memory + block.size, [&](unsigned char c) { return c == block.mark; });
 }
 
 /// Beyond what may be kept pages are released, but no more than that.
-void give_back(MemoryArena& arena, const Block& block) {
+void give_back(MemoryArena& arena, const MarkedBlock& block) {
   const auto before = arena.usage();
   ASSERT_TRUE(arena.give_back(block.memory));
   const auto after = arena.usage();
@@ -50,7 +50,7 @@ void give_back(MemoryArena& arena, const Block& block) {
 /// Takes and gives back at random; blocks must neither overlap nor change.
 void work(MemoryArena& arena, unsigned seed, int rounds, bool alone) {
   std::mt19937 random(seed);
-  std::vector<Block> blocks;
+  std::vector<MarkedBlock> blocks;
   for (int i = 0; i < rounds; ++i) {
     if (blocks.size() < 20 || random() % 2 == 0) {
       const std::size_t size = 1 + random() % (random() % 8 == 0 ? 3 * kMegabyte : 100'000);
@@ -126,9 +126,9 @@ TEST(MemoryArena, KeepsLittleMoreThanWasOnceInUse) {
   const auto arena = MemoryArena::make(kAddresses);
   ASSERT_TRUE(arena);
   // Every other block stays, so that the free parts between them are of no use to what is larger.
-  std::vector<Block> stay;
+  std::vector<MarkedBlock> stay;
   for (int round = 1; round <= 5; ++round) {
-    std::vector<Block> go;
+    std::vector<MarkedBlock> go;
     const std::size_t size = static_cast<std::size_t>(round) * kMegabyte;
     for (int i = 0; i < 20; ++i) {
       go.push_back(take(*arena, size, 1));

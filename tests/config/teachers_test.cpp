@@ -12,7 +12,7 @@ namespace {
 
 using config_testing::kMinimal;
 
-Config load(const std::vector<std::string>& sets) { return config_testing::minimal(sets).config; }
+Config with(const std::vector<std::string>& sets) { return config_testing::minimal(sets).config; }
 
 /// A student that learns from the teacher of a run.
 Config learning_from(const std::filesystem::path& run) {
@@ -20,17 +20,17 @@ Config learning_from(const std::filesystem::path& run) {
 }
 
 TEST(TeacherSources, AreOneForEachSeedAndTheSeedOfTrainingWithoutAny) {
-  const auto one = teacher_sources(load({"training.seed=4"}));
+  const auto one = teacher_sources(with({"training.seed=4"}));
   ASSERT_EQ(one.size(), 1U);
   EXPECT_EQ(one[0].seed, 4);
   EXPECT_TRUE(one[0].trained);
-  const auto three = teacher_sources(load({"teacher.seeds=[1, 2, 3]"}));
+  const auto three = teacher_sources(with({"teacher.seeds=[1, 2, 3]"}));
   ASSERT_EQ(three.size(), 3U);
   EXPECT_EQ(three[2].seed, 3);
 }
 
 TEST(TeacherSources, AreNoneWithoutDistillation) {
-  EXPECT_TRUE(teacher_sources(load({"loss.type=ce_only", "training.teacher_epochs=0"})).empty());
+  EXPECT_TRUE(teacher_sources(with({"loss.type=ce_only", "training.teacher_epochs=0"})).empty());
 }
 
 TEST(TeacherSources, OfARunAreItsModelAndWeightsAsTheyAre) {
@@ -44,7 +44,7 @@ TEST(TeacherSources, OfARunAreItsModelAndWeightsAsTheyAre) {
   ASSERT_EQ(sources.size(), 1U);
   EXPECT_FALSE(sources[0].trained);
   EXPECT_EQ(sources[0].weights, run / "teacher.safetensors");
-  EXPECT_EQ(sources[0].model.vision.name, load({}).teacher.vision.name);
+  EXPECT_EQ(sources[0].model.vision.name, with({}).teacher.vision.name);
 }
 
 TEST(TeacherSources, OfAFolderThatIsNoRunAreAUsageError) {

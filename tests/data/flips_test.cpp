@@ -29,7 +29,7 @@ TEST(Flips, InPackedDataAreNoticedByReadingAndByVerifying) {
   ASSERT_EQ(files.size(), 6U) << "five shards and the manifest";
   test::expect_every_flip_is_noticed(files, 1, [&] {
     const auto info = read_packed_info(folder);
-    for (const Split split : {Split::train, Split::dev, Split::test}) {
+    for (const Split split : kSplits) {
       const PackedSplit samples(info, split, true);
       for (std::int64_t i = 0; i < samples.size(); ++i) (void)samples.get(i);
     }

@@ -13,6 +13,7 @@
 #include "mmkd/base/hash.h"
 #include "src/data/manifest.h"
 #include "tests/data/small_set.h"
+#include "tests/support/expect_contains.h"
 
 namespace mmkd {
 namespace {
@@ -39,10 +40,6 @@ std::string complaint(const Config& config) {
   } catch (const Error& e) {
     return e.what();
   }
-}
-
-void expect_contains(const std::string& text, const std::string& part) {
-  EXPECT_NE(text.find(part), std::string::npos) << "expected '" << part << "' in: " << text;
 }
 
 TEST(Pack, StoresWhatPolicyAndTokenizerMakeOfEverySample) {
@@ -290,7 +287,7 @@ TEST(DemoData, IsPackableAndLeftAloneOnceItIsThere) {
   data.root = root;
   data.table = {.train = "train.jsonl", .dev = "dev.jsonl", .test = "test.jsonl"};
   data.tasks = {{"shape", "shape"}, {"site", "site"}};
-  for (const Split split : {Split::train, Split::dev, Split::test}) {
+  for (const Split split : kSplits) {
     const auto samples = read_split(data, split);
     EXPECT_EQ(samples.size(), split == Split::train ? 600U : 150U);
     const std::string encoded = read_plain(samples.front().image);

@@ -4,6 +4,8 @@
 
 #include "mmkd/base/error.h"
 #include "mmkd/data/sample.h"
+#include "tests/data/small_set.h"
+#include "tests/support/expect_contains.h"
 #include "tests/support/temp_folder.h"
 
 namespace mmkd {
@@ -11,10 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void write_plain(const fs::path& path, const std::string& bytes) {
-  fs::create_directories(path.parent_path());
-  std::ofstream(path, std::ios::binary) << bytes;
-}
+using test::write_plain;
 
 /// What reading says is wrong; empty: nothing.
 std::string complaint(const DataConfig& data, Split split = Split::train) {
@@ -24,10 +23,6 @@ std::string complaint(const DataConfig& data, Split split = Split::train) {
   } catch (const Error& e) {
     return e.what();
   }
-}
-
-void expect_contains(const std::string& text, const std::string& part) {
-  EXPECT_NE(text.find(part), std::string::npos) << "expected '" << part << "' in: " << text;
 }
 
 // ---------------------------------------------------------------- MedPix

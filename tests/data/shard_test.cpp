@@ -19,8 +19,8 @@ const ShardSchema kSchema{
 constexpr std::int64_t kRows = 5;
 
 /// A record that owns its parts; every row has others.
-struct Row {
-  explicit Row(std::int64_t i)
+struct OwnedRecord {
+  explicit OwnedRecord(std::int64_t i)
       : id("sample" + std::to_string(i)),
         large(18),
         small(3, static_cast<std::uint8_t>(i)),
@@ -43,7 +43,7 @@ struct Row {
 
 void write_rows(const fs::path& path, const std::vector<std::int64_t>& order) {
   ShardWriter writer(path, kSchema, 4, kRows);
-  for (const auto i : order) writer.put(i, Row(i).record());
+  for (const auto i : order) writer.put(i, OwnedRecord(i).record());
   EXPECT_FALSE(fs::exists(path)) << "before it is whole";
   writer.commit();
 }
@@ -55,7 +55,7 @@ TEST(ShardWriter, GivesBackEveryRecordInAnyOrder) {
   EXPECT_EQ(read_file(folder / "a.h5"), read_file(folder / "b.h5"));
   const Shard shard(folder.path(), describe_shard(folder / "a.h5", kRows), kSchema, 4);
   for (std::int64_t i = 0; i < kRows; ++i) {
-    const Row row(i);
+    const OwnedRecord row(i);
     const auto parts = shard.verify(i);
     const auto record = shard.get(i);
     EXPECT_EQ(record.id, row.id);
@@ -71,7 +71,7 @@ TEST(ShardWriter, LeavesNothingBehindUnlessCommitted) {
   const test::TempFolder folder;
   {
     ShardWriter writer(folder / "a.h5", kSchema, 0, kRows);
-    writer.put(2, Row(2).record());
+    writer.put(2, OwnedRecord(2).record());
     EXPECT_FALSE(fs::is_empty(folder.path()));
   }
   EXPECT_TRUE(fs::is_empty(folder.path()));
@@ -80,7 +80,7 @@ TEST(ShardWriter, LeavesNothingBehindUnlessCommitted) {
 TEST(ShardWriter, RefusesPicturesOfAnotherSize) {
   const test::TempFolder folder;
   ShardWriter writer(folder / "a.h5", kSchema, 0, kRows);
-  Row row(1);
+  OwnedRecord row(1);
   row.small.push_back(0);
   try {
     writer.put(1, row.record());

@@ -13,6 +13,7 @@
 #include "mmkd/base/log.h"
 #include "mmkd/base/rng.h"
 #include "src/data/half.h"
+#include "tests/data/small_set.h"
 #include "tests/support/temp_folder.h"
 
 namespace mmkd {
@@ -32,7 +33,7 @@ TeacherCacheLayout small_layout(CacheFeatures features = CacheFeatures::fp32) {
 std::uint64_t key_of(std::int64_t row) { return checksum64(std::to_string(row)); }
 
 /// Without the fsyncs of write_file_atomic(), which cost more than what is tested here.
-void write_plain(const fs::path& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
+using test::write_plain;
 
 /// A number that tells its row and place.
 float value_of(std::int64_t row, std::int64_t k) { return static_cast<float>(row) + static_cast<float>(k) / 64.0F; }

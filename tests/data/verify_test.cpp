@@ -33,7 +33,7 @@ class DamagedPack : public ::testing::Test {
   std::string read_all() const {
     try {
       const auto info = read_packed_info(folder_);
-      for (const Split split : {Split::train, Split::dev, Split::test}) {
+      for (const Split split : kSplits) {
         const PackedSplit samples(info, split, true);
         for (std::int64_t i = 0; i < samples.size(); ++i) (void)samples.get(i);
       }

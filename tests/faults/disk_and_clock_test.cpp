@@ -11,7 +11,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<std::string> kEpochs{"training.teacher_epochs=4", "training.student_epochs=4"};
+const std::vector<std::string> kFourEpochs{"training.teacher_epochs=4", "training.student_epochs=4"};
 
 void expect_success(const ProcessResult& result) { ASSERT_EQ(result.exit_code, 0) << result.all(); }
 
@@ -35,9 +35,9 @@ std::vector<std::string> temporaries(const SmallJob& job) {
 
 Outcome undisturbed() {
   const SmallJob job;
-  const auto packed = job.pack(kEpochs);
+  const auto packed = job.pack(kFourEpochs);
   EXPECT_EQ(packed.exit_code, 0) << packed.all();
-  const auto whole = job.ddp(2, kEpochs);
+  const auto whole = job.ddp(2, kFourEpochs);
   EXPECT_EQ(whole.exit_code, 0) << whole.all();
   return outcome_of(job);
 }
@@ -106,8 +106,8 @@ TEST(Packing, WithoutAMemoOfDigestsGoesOn) {
 TEST(Disk, CheckpointsThatCannotBeWrittenAreToldAndTheBitsAreTheSame) {
   for (const auto& faults : {Faults{.match = "/ckpt-", .write = "1+"}, Faults{.match = "/ckpt-", .fsync = "1+"}}) {
     const SmallJob job;
-    expect_success(job.pack(kEpochs));
-    const auto result = run(job.ddp_command(2, kEpochs), job.options(faults));
+    expect_success(job.pack(kFourEpochs));
+    const auto result = run(job.ddp_command(2, kFourEpochs), job.options(faults));
     expect_success(result);
     EXPECT_TRUE(contains(result.err, "could not be written")) << result.all();
     EXPECT_TRUE(contains(result.err, "Input/output error. Training goes on; there is none to go on from yet"));
@@ -119,10 +119,10 @@ TEST(Disk, CheckpointsThatCannotBeWrittenAreToldAndTheBitsAreTheSame) {
 
 TEST(Disk, AResultThatCannotBeWrittenIsOneErrorAndTheSameCommandGoesOn) {
   const SmallJob job;
-  expect_success(job.pack(kEpochs));
+  expect_success(job.pack(kFourEpochs));
   const auto fail = [&](const std::string& file, const Faults& faults) {
     SCOPED_TRACE(file);
-    expect_one_error(job, run(job.ddp_command(2, kEpochs), job.options(faults)), {file, "Input/output error"});
+    expect_one_error(job, run(job.ddp_command(2, kFourEpochs), job.options(faults)), {file, "Input/output error"});
     EXPECT_FALSE(fs::exists(job / "logs/run/results.json"));
   };
   const std::vector<std::pair<std::string, std::string>> writes{
@@ -135,7 +135,7 @@ TEST(Disk, AResultThatCannotBeWrittenIsOneErrorAndTheSameCommandGoesOn) {
     if (::testing::Test::HasFailure()) return;
   }
   fail("results.json", {.match = "results.json", .fsync = "1"});
-  expect_success(job.ddp(2, kEpochs));
+  expect_success(job.ddp(2, kFourEpochs));
   expect_same(wanted(), outcome_of(job));
   EXPECT_EQ(job.unfinished(), std::vector<std::string>{});
   EXPECT_EQ(temporaries(job), std::vector<std::string>{});
@@ -143,8 +143,8 @@ TEST(Disk, AResultThatCannotBeWrittenIsOneErrorAndTheSameCommandGoesOn) {
 
 TEST(Disk, ShortWritesGiveTheSameBitsAndTellEverythingOnce) {
   const SmallJob job;
-  expect_success(job.pack(kEpochs));
-  const auto result = run(job.ddp_command(2, kEpochs), job.options(Faults{.short_writes = true}));
+  expect_success(job.pack(kFourEpochs));
+  const auto result = run(job.ddp_command(2, kFourEpochs), job.options(Faults{.short_writes = true}));
   expect_success(result);
   EXPECT_FALSE(contains(result.err, "cannot be written")) << result.all();
   expect_same(wanted(), outcome_of(job));
@@ -156,8 +156,8 @@ TEST(Disk, ShortWritesGiveTheSameBitsAndTellEverythingOnce) {
 
 TEST(Disk, ASlowOneGivesTheSameBits) {
   const SmallJob job;
-  expect_success(job.pack(kEpochs));
-  expect_success(run(job.ddp_command(2, kEpochs), job.options(Faults{.delay_ms = 3})));
+  expect_success(job.pack(kFourEpochs));
+  expect_success(run(job.ddp_command(2, kFourEpochs), job.options(Faults{.delay_ms = 3})));
   expect_same(wanted(), outcome_of(job));
 }
 
@@ -165,7 +165,7 @@ TEST(Disk, ASlowOneGivesTheSameBits) {
 
 TEST(Clock, JumpsHarmNothing) {
   const SmallJob job;
-  auto sets = kEpochs;
+  auto sets = kFourEpochs;
   sets.emplace_back("watchdog.dead_after=2");
   sets.emplace_back("watchdog.stalled_after=60");
   expect_success(job.pack(sets));

@@ -11,7 +11,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::vector<std::string> kEpochs{"training.teacher_epochs=12", "training.student_epochs=12"};
+const std::vector<std::string> kTwelveEpochs{"training.teacher_epochs=12", "training.student_epochs=12"};
 // A teacher that is slow enough to be stopped while its outputs are computed.
 const std::vector<std::string> kSlowTeacher{
     "teacher.vision={family: vit, image_size: 64, patch_size: 4, hidden_size: 64, num_hidden_layers: 3, "
@@ -49,15 +49,15 @@ bool in_work(const SmallJob& job, const std::string& stage, const std::string& n
 
 TEST(Killed, InTeacherAndStudentGoesOnToTheSameBits) {
   const SmallJob job;
-  const auto want = undisturbed(job, kEpochs);
+  const auto want = undisturbed(job, kTwelveEpochs);
   for (const char* line : {"teacher: epoch 2 ", "teacher: epoch 7 ", "student: epoch 3 ", "student: epoch 8 "}) {
-    Process process(job.ddp_command(2, kEpochs), job.options());
+    Process process(job.ddp_command(2, kTwelveEpochs), job.options());
     ASSERT_TRUE(process.wait_until([&] { return process.err().find(line) != std::string::npos; }))
         << process.wait().all();
     process.kill_everything();
     EXPECT_NE(process.wait().exit_code, 0);
   }
-  const auto rerun = job.ddp(2, kEpochs);
+  const auto rerun = job.ddp(2, kTwelveEpochs);
   ASSERT_EQ(rerun.exit_code, 0) << rerun.all();
   EXPECT_TRUE(contains(rerun.err, "teacher: reused "));
   EXPECT_TRUE(contains(rerun.err, "student: going on from the checkpoint"));
@@ -80,8 +80,8 @@ TEST(Killed, WhileOutputsAreCachedGoesOnToTheSameBits) {
 
 TEST(Killed, OneRankEndsTheOthersAndTheRunGoesOnLater) {
   const SmallJob job;
-  const auto want = undisturbed(job, kEpochs);
-  Process process(job.ddp_command(2, kEpochs), job.options());
+  const auto want = undisturbed(job, kTwelveEpochs);
+  Process process(job.ddp_command(2, kTwelveEpochs), job.options());
   ASSERT_TRUE(process.wait_until([&] { return process.err().find("teacher: epoch 4 ") != std::string::npos; }));
   const auto ranks = process.ranks();
   ASSERT_EQ(ranks.size(), 2U);
@@ -89,14 +89,14 @@ TEST(Killed, OneRankEndsTheOthersAndTheRunGoesOnLater) {
   const auto result = process.wait();
   EXPECT_FALSE(result.timed_out) << result.all();
   EXPECT_NE(result.exit_code, 0);
-  finish_and_compare(job, kEpochs, want);
+  finish_and_compare(job, kTwelveEpochs, want);
 }
 
 constexpr int kInterrupted = static_cast<int>(ExitCode::interrupted);
 
 /// Stops the job when it has said `line`; it must leave a checkpoint and end with the code for that.
 void stop_at(const SmallJob& job, const std::string& line, const std::function<void(const Process&)>& stop) {
-  Process process(job.ddp_command(2, kEpochs), job.options());
+  Process process(job.ddp_command(2, kTwelveEpochs), job.options());
   ASSERT_TRUE(process.wait_until([&] { return process.err().find(line) != std::string::npos; }))
       << process.wait().all();
   stop(process);
@@ -108,17 +108,17 @@ void stop_at(const SmallJob& job, const std::string& line, const std::function<v
 
 TEST(Stopped, ByTheLaunchersSignalGoesOnToTheSameBits) {
   const SmallJob job;
-  const auto want = undisturbed(job, kEpochs);
+  const auto want = undisturbed(job, kTwelveEpochs);
   // What mpirun hands on at once. (SIGTERM it answers itself: it waits, and gives its own exit code.)
   const auto usr2 = [](const Process& process) { process.send(SIGUSR2); };
   stop_at(job, "teacher: epoch 3 ", usr2);
   stop_at(job, "student: epoch 5 ", usr2);
-  finish_and_compare(job, kEpochs, want);
+  finish_and_compare(job, kTwelveEpochs, want);
 }
 
 TEST(Stopped, OneRankAloneStopsThemAllAtTheSameStep) {
   const SmallJob job;
-  const auto want = undisturbed(job, kEpochs);
+  const auto want = undisturbed(job, kTwelveEpochs);
   for (const std::size_t rank : {0U, 1U}) {
     stop_at(job, rank == 0 ? "teacher: epoch 3 " : "student: epoch 4 ", [&](const Process& process) {
       const auto ranks = process.ranks();
@@ -126,7 +126,7 @@ TEST(Stopped, OneRankAloneStopsThemAllAtTheSameStep) {
       ASSERT_EQ(kill(ranks[rank], SIGTERM), 0);
     });
   }
-  finish_and_compare(job, kEpochs, want);
+  finish_and_compare(job, kTwelveEpochs, want);
 }
 
 TEST(Stopped, BySigtermToMpirunLeavesACheckpoint) {
@@ -170,9 +170,9 @@ TEST(Resume, OfWordsThatBatchesSeldomHaveGivesTheSameBits) {
 
 TEST(Resume, OnAnotherNumberOfRanksAgreesToRounding) {
   const SmallJob job;
-  (void)undisturbed(job, kEpochs);
+  (void)undisturbed(job, kTwelveEpochs);
   stop_at(job, "teacher: epoch 3 ", [](const Process& process) { process.send(SIGUSR2); });
-  const auto rerun = job.ddp(3, kEpochs);
+  const auto rerun = job.ddp(3, kTwelveEpochs);
   ASSERT_EQ(rerun.exit_code, 0) << rerun.all();
   EXPECT_TRUE(contains(rerun.err, "2 ranks"));
   EXPECT_TRUE(contains(rerun.err, "not bit for bit"));
@@ -180,9 +180,9 @@ TEST(Resume, OnAnotherNumberOfRanksAgreesToRounding) {
 
 TEST(Resume, NeverStartsAnewAndGivesTheSameBits) {
   const SmallJob job;
-  const auto want = undisturbed(job, kEpochs);
+  const auto want = undisturbed(job, kTwelveEpochs);
   stop_at(job, "teacher: epoch 3 ", [](const Process& process) { process.send(SIGUSR2); });
-  const auto rerun = job.ddp(2, kEpochs, {"--resume", "never"});
+  const auto rerun = job.ddp(2, kTwelveEpochs, {"--resume", "never"});
   ASSERT_EQ(rerun.exit_code, 0) << rerun.all();
   EXPECT_EQ(rerun.err.find("going on from"), std::string::npos);
   expect_same(want, outcome_of(job));
@@ -190,12 +190,12 @@ TEST(Resume, NeverStartsAnewAndGivesTheSameBits) {
 
 TEST(Resume, OfAnotherConfigurationIsRefusedWithTheKeysThatDiffer) {
   const SmallJob job;
-  ASSERT_EQ(job.pack(kEpochs).exit_code, 0);
+  ASSERT_EQ(job.pack(kTwelveEpochs).exit_code, 0);
   const auto nothing = run(on_ranks(2, {MMKD_DDP, "job.yaml", "--resume", "must"}), job.options());
   EXPECT_EQ(nothing.exit_code, 2) << nothing.all();
   EXPECT_TRUE(contains(nothing.err, "holds no interrupted run")) << nothing.all();
   stop_at(job, "teacher: epoch 3 ", [](const Process& process) { process.send(SIGUSR2); });
-  auto sets = kEpochs;
+  auto sets = kTwelveEpochs;
   sets.emplace_back("training.teacher_lr=2.0e-3");
   sets.emplace_back("data.num_workers=2");  // decides nothing
   const auto refused = job.ddp(2, sets, {"--resume", "must"});
@@ -209,9 +209,9 @@ TEST(Resume, OfAnotherConfigurationIsRefusedWithTheKeysThatDiffer) {
 
 TEST(Resume, GoesOnWhereItMust) {
   const SmallJob job;
-  const auto want = undisturbed(job, kEpochs);
+  const auto want = undisturbed(job, kTwelveEpochs);
   stop_at(job, "teacher: epoch 3 ", [](const Process& process) { process.send(SIGUSR2); });
-  const auto rerun = job.ddp(2, kEpochs, {"--resume", "must"});
+  const auto rerun = job.ddp(2, kTwelveEpochs, {"--resume", "must"});
   ASSERT_EQ(rerun.exit_code, 0) << rerun.all();
   EXPECT_TRUE(contains(rerun.err, "teacher: going on from the checkpoint"));
   expect_same(want, outcome_of(job));
@@ -219,7 +219,7 @@ TEST(Resume, GoesOnWhereItMust) {
 
 TEST(Resume, SkipsADamagedCheckpoint) {
   const SmallJob job;
-  const auto want = undisturbed(job, kEpochs);
+  const auto want = undisturbed(job, kTwelveEpochs);
   stop_at(job, "teacher: epoch 5 ", [](const Process& process) { process.send(SIGUSR2); });
   fs::path newest;
   for (const auto& entry : fs::recursive_directory_iterator(job / "artifacts/teacher")) {
@@ -228,7 +228,7 @@ TEST(Resume, SkipsADamagedCheckpoint) {
       newest = entry.path();
   }
   fs::resize_file(newest, fs::file_size(newest) - 1);
-  const auto rerun = job.ddp(2, kEpochs);
+  const auto rerun = job.ddp(2, kTwelveEpochs);
   ASSERT_EQ(rerun.exit_code, 0) << rerun.all();
   EXPECT_TRUE(contains(rerun.err, "is not used"));
   expect_same(want, outcome_of(job));

@@ -15,17 +15,17 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 // An endless training.
-const std::vector<std::string> kLong{"training.teacher_epochs=100000", "watchdog.dead_after=2"};
+const std::vector<std::string> kEndless{"training.teacher_epochs=100000", "watchdog.dead_after=2"};
 
 bool alive(pid_t pid) { return kill(pid, 0) == 0; }
 
 class Watchdog : public ::testing::Test {
  protected:
-  void SetUp() override { ASSERT_EQ(job_.pack(kLong).exit_code, 0); }
+  void SetUp() override { ASSERT_EQ(job_.pack(kEndless).exit_code, 0); }
 
   /// A job in the middle of its training, and its ranks.
   std::unique_ptr<Process> start(int ranks) {
-    auto process = std::make_unique<Process>(job_.ddp_command(ranks, kLong), job_.options());
+    auto process = std::make_unique<Process>(job_.ddp_command(ranks, kEndless), job_.options());
     EXPECT_TRUE(process->wait_until([&] { return process->err().find("teacher: epoch 2 ") != std::string::npos; }));
     std::this_thread::sleep_for(std::chrono::seconds(1));  // so that the others have heard of it
     ranks_ = process->ranks();

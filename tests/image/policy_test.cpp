@@ -8,7 +8,7 @@
 namespace mmkd::test {
 namespace {
 
-using Size = std::array<std::int64_t, 2>;
+using HeightWidth = std::array<std::int64_t, 2>;
 using Channels = std::array<double, 3>;
 
 ImagePolicy parse(std::string_view json) { return parse_image_policy(json, "preprocessor_config.json"); }
@@ -29,7 +29,7 @@ std::string parse_error(std::string_view json) {
 
 TEST(ImagePolicy, ReadsViT) {
   const auto policy = of_case("image-no-normalize");
-  EXPECT_EQ(policy.output_size(), (Size{32, 32}));
+  EXPECT_EQ(policy.output_size(), (HeightWidth{32, 32}));
   EXPECT_EQ(policy.resample, Resample::bilinear);
   EXPECT_TRUE(policy.do_resize);
   EXPECT_TRUE(policy.do_rescale);
@@ -44,13 +44,13 @@ TEST(ImagePolicy, ReadsDeiT) {
   EXPECT_EQ(policy.width, 64);
   EXPECT_EQ(policy.resample, Resample::bicubic);
   EXPECT_TRUE(policy.do_center_crop);
-  EXPECT_EQ(policy.output_size(), (Size{56, 56}));
+  EXPECT_EQ(policy.output_size(), (HeightWidth{56, 56}));
 }
 
 TEST(ImagePolicy, ReadsMobileViT) {
   const auto policy = of_case("image-medpix-large-mobilevit");
   EXPECT_EQ(policy.shortest_edge, 72);
-  EXPECT_EQ(policy.output_size(), (Size{64, 64}));
+  EXPECT_EQ(policy.output_size(), (HeightWidth{64, 64}));
   EXPECT_TRUE(policy.bgr);
   EXPECT_FALSE(policy.do_normalize);
 }
@@ -58,23 +58,23 @@ TEST(ImagePolicy, ReadsMobileViT) {
 TEST(ImagePolicy, ReadsMobileNetV2) {
   const auto policy = of_case("image-medpix-mobilenet");
   EXPECT_EQ(policy.shortest_edge, 50);
-  EXPECT_EQ(policy.output_size(), (Size{45, 45}));
+  EXPECT_EQ(policy.output_size(), (HeightWidth{45, 45}));
   EXPECT_TRUE(policy.do_normalize);
 }
 
 TEST(ImagePolicy, ReadsTheOlderSpellings) {
   const auto vit = parse(R"({"feature_extractor_type": "ViTFeatureExtractor", "size": 224, "resample": 2})");
-  EXPECT_EQ(vit.output_size(), (Size{224, 224}));
+  EXPECT_EQ(vit.output_size(), (HeightWidth{224, 224}));
   const auto deit = parse(R"({"feature_extractor_type": "DeiTFeatureExtractor", "size": 256, "crop_size": 224,
       "do_center_crop": true, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "resample": 3})");
   EXPECT_EQ(deit.height, 256);
-  EXPECT_EQ(deit.output_size(), (Size{224, 224}));
+  EXPECT_EQ(deit.output_size(), (HeightWidth{224, 224}));
   EXPECT_EQ(deit.mean, (Channels{0.485, 0.456, 0.406}));
   EXPECT_EQ(deit.std, (Channels{0.229, 0.224, 0.225}));
   const auto mobilevit = parse(R"({"feature_extractor_type": "MobileViTFeatureExtractor", "size": 288, "crop_size": 256,
       "do_center_crop": true, "do_flip_channels": true, "do_resize": true, "resample": 2})");
   EXPECT_EQ(mobilevit.shortest_edge, 288);
-  EXPECT_EQ(mobilevit.output_size(), (Size{256, 256}));
+  EXPECT_EQ(mobilevit.output_size(), (HeightWidth{256, 256}));
   EXPECT_TRUE(mobilevit.bgr);
 }
 
@@ -87,11 +87,11 @@ TEST(ImagePolicy, TakesTheDefaultsOfTheProcessorsClass) {
       parse(R"({"image_processor_type": "DeiTImageProcessor", "crop_size": null, "do_center_crop": null})");
   EXPECT_EQ(deit.height, 256);
   EXPECT_EQ(deit.resample, Resample::bicubic);
-  EXPECT_EQ(deit.output_size(), (Size{224, 224}));
+  EXPECT_EQ(deit.output_size(), (HeightWidth{224, 224}));
   const auto mobilenet = parse(R"({"image_processor_type": "MobileNetV2ImageProcessor"})");
   EXPECT_EQ(mobilenet.shortest_edge, 256);
   EXPECT_EQ(mobilenet.resample, Resample::bilinear);
-  EXPECT_EQ(mobilenet.output_size(), (Size{224, 224}));
+  EXPECT_EQ(mobilenet.output_size(), (HeightWidth{224, 224}));
 }
 
 TEST(ImagePolicy, LetsMobileNetV2HaveAnExactSize) {

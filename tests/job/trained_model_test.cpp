@@ -12,11 +12,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-nlohmann::ordered_json json_of(const fs::path& file) {
-  std::ifstream stream(file);
-  return nlohmann::ordered_json::parse(stream);
-}
-
 std::vector<Row> lines_of(const fs::path& file) {
   std::ifstream stream(file);
   std::vector<Row> lines;

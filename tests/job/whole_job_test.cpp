@@ -15,10 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-nlohmann::ordered_json json_of(const fs::path& file) {
-  return nlohmann::ordered_json::parse(all_files(file.parent_path()).at(file.filename().string()));
-}
-
 std::vector<float> values_of(const SafetensorsFile& file, const std::string& name) {
   const auto bytes = file.bytes(name);
   std::vector<float> values(bytes.size() / sizeof(float));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "mmkd/nn/activation.h"
+#include "tests/support/largest_difference.h"
 
 namespace mmkd::nn {
 namespace {
@@ -29,11 +30,6 @@ class Autocast {
  private:
   bool before_;
 };
-
-double largest_difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>() /
-         b.abs().max().to(at::kDouble).item<double>();
-}
 
 struct Case {
   std::vector<std::int64_t> x_sizes;

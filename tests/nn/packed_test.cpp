@@ -12,6 +12,7 @@
 #include "mmkd/nn/residual_norm.h"
 #include "mmkd/nn/token_layout.h"
 #include "mmkd/nn/transformer.h"
+#include "tests/support/largest_difference.h"
 
 namespace mmkd::nn {
 namespace {
@@ -75,11 +76,6 @@ class PackedAttention : public testing::TestWithParam<at::ScalarType> {
   }
   double tolerance() const { return GetParam() == at::kFloat ? 2e-5 : 2e-2; }
 };
-
-double largest_difference(const at::Tensor& a, const at::Tensor& b) {
-  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>() /
-         b.abs().max().to(at::kDouble).item<double>();
-}
 
 /// softmax(QKᵀ/√d)V of one sample in float64: q [N, D], k and v [M, D].
 at::Tensor reference(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads) {

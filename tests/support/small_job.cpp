@@ -99,6 +99,11 @@ void SmallJob::write(const std::string& file, const std::string& text) const {
   if (!(stream << text).flush()) throw std::runtime_error(file + " cannot be written");
 }
 
+nlohmann::ordered_json json_of(const fs::path& file) {
+  std::ifstream stream(file);
+  return nlohmann::ordered_json::parse(stream);
+}
+
 std::string SmallJob::read(const std::string& file) const {
   std::ifstream stream(folder_ / file, std::ios::binary);
   if (!stream) throw std::runtime_error(file + " cannot be read");

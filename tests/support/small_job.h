@@ -12,6 +12,9 @@ namespace mmkd::test {
 
 using Row = nlohmann::ordered_json;
 
+/// Throws where the file is missing or no JSON.
+nlohmann::ordered_json json_of(const std::filesystem::path& file);
+
 /// A folder of its own with a small data set (the demo data, cut), a vocabulary of its words and a configuration whose
 /// whole job takes a second or two: folder/data, folder/vocab.txt, folder/job.yaml.
 class SmallJob {

@@ -10,7 +10,7 @@
 namespace mmkd {
 namespace {
 
-TrainingState state_at(std::int64_t step) {
+TrainingState small_state_at(std::int64_t step) {
   TrainingState checkpoint;
   checkpoint.step = step;
   checkpoint.state = {{"epoch", 3}, {"step", step}, {"history", {{{"epoch", 1}, {"dev_shape_f1", 0.625}}}}};
@@ -24,7 +24,7 @@ std::vector<std::filesystem::path> files_of(const std::filesystem::path& folder)
 }
 
 void expect_whole(const TrainingState& found, std::int64_t step) {
-  const auto want = state_at(step);
+  const auto want = small_state_at(step);
   ASSERT_EQ(found.step, step);
   EXPECT_EQ(found.state, want.state);
   ASSERT_EQ(found.tensors.size(), want.tensors.size());
@@ -34,8 +34,8 @@ void expect_whole(const TrainingState& found, std::int64_t step) {
 TEST(Flips, InTheNewestCheckpointMakeTheOneBeforeTheNewest) {
   const test::TempFolder folder;
   const CheckpointStore store(folder.path(), 2);
-  store.save(state_at(10));
-  store.save(state_at(20));
+  store.save(small_state_at(10));
+  store.save(small_state_at(20));
   log::configure(log::Level::error, "");  // one warning a flip
   test::expect_every_flip_is_noticed(files_of(folder / "ckpt-20"), 1, [&] {
     const auto found = store.load_newest();
@@ -48,7 +48,7 @@ TEST(Flips, InTheNewestCheckpointMakeTheOneBeforeTheNewest) {
 TEST(Flips, InTheOnlyCheckpointLeaveNone) {
   const test::TempFolder folder;
   const CheckpointStore store(folder.path(), 1);
-  store.save(state_at(10));
+  store.save(small_state_at(10));
   ::testing::internal::CaptureStderr();
   test::expect_every_flip_is_noticed(files_of(folder / "ckpt-10"), 2, [&] {
     const auto found = store.load_newest();

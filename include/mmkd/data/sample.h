@@ -1,4 +1,5 @@
 #pragma once
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -10,6 +11,7 @@
 namespace mmkd {
 
 enum class Split { train, dev, test };
+inline constexpr std::array kSplits{Split::train, Split::dev, Split::test};  ///< all of them, in order
 std::string_view name(Split split);
 
 /// One row of a data set, before packing.

@@ -23,6 +23,8 @@ struct TensorEntry {
   std::uint64_t begin = 0, end = 0;  ///< byte offsets in the file
 };
 
+inline constexpr std::size_t kSafetensorsLengthBytes = 8;  ///< what stands before the JSON header
+
 struct SafetensorsHeader {
   std::map<std::string, TensorEntry> tensors;
   std::map<std::string, std::string> metadata;

@@ -10,14 +10,14 @@ namespace {
 
 // B batch, S tokens, D width
 
-constexpr const char* kWhere = "text tower";
+constexpr const char* kTextTower = "text tower";
 
 nn::TransformerSpec transformer_spec(const TextConfig& config, const BertVariant& variant) {
   return {.width = config.hidden_size,
           .layers = config.num_hidden_layers,
           .heads = config.num_attention_heads,
           .intermediate = config.intermediate_size > 0 ? config.intermediate_size : 4 * config.hidden_size,
-          .activation = nn::activation_from_name(config.hidden_act, kWhere),
+          .activation = nn::activation_from_name(config.hidden_act, kTextTower),
           .norm = variant.norm,
           .layer_norm_eps = config.layer_norm_eps,
           .qkv_bias = true,
@@ -32,17 +32,18 @@ at::Tensor as_attention_mask(const at::Tensor& mask) { return mask.unsqueeze(1).
 
 void check_text_config(const TextConfig& config, bool token_types) {
   if (config.vocab_size < 1)
-    throw UsageError("{}: vocab_size {}: the size of the tokenizer's vocabulary is needed", kWhere, config.vocab_size);
+    throw UsageError("{}: vocab_size {}: the size of the tokenizer's vocabulary is needed", kTextTower,
+                     config.vocab_size);
   if (config.pad_token_id < 0 || config.pad_token_id >= config.vocab_size) {
-    throw UsageError("{}: pad_token_id {} lies outside the vocabulary of {}", kWhere, config.pad_token_id,
+    throw UsageError("{}: pad_token_id {} lies outside the vocabulary of {}", kTextTower, config.pad_token_id,
                      config.vocab_size);
   }
   if (longest_text(config) < 1) {
-    throw UsageError("{}: max_position_embeddings {} leaves no position for a token", kWhere,
+    throw UsageError("{}: max_position_embeddings {} leaves no position for a token", kTextTower,
                      config.max_position_embeddings);
   }
   if (token_types && config.type_vocab_size < 1) {
-    throw UsageError("{}: type_vocab_size {} must be positive", kWhere, config.type_vocab_size);
+    throw UsageError("{}: type_vocab_size {} must be positive", kTextTower, config.type_vocab_size);
   }
 }
 
@@ -50,12 +51,12 @@ void check_text_input(const at::Tensor& input_ids, const at::Tensor& attention_m
   if (input_ids.dim() != 2 || attention_mask.sizes() != input_ids.sizes() ||
       attention_mask.scalar_type() != at::kBool) {
     throw Error("{}: input_ids [B, S] and a bool attention_mask of the same shape are expected, found [{}] and {} [{}]",
-                kWhere, fmt::join(input_ids.sizes(), ", "), c10::toString(attention_mask.scalar_type()),
+                kTextTower, fmt::join(input_ids.sizes(), ", "), c10::toString(attention_mask.scalar_type()),
                 fmt::join(attention_mask.sizes(), ", "));
   }
   if (input_ids.size(1) > longest) {
-    throw Error("{}: a text of {} tokens is longer than the {} positions of the tower; lower data.max_length", kWhere,
-                input_ids.size(1), longest);
+    throw Error("{}: a text of {} tokens is longer than the {} positions of the tower; lower data.max_length",
+                kTextTower, input_ids.size(1), longest);
   }
 }
 
@@ -105,7 +106,8 @@ BertVariant custom_text_variant() {
 Bert::Bert(const TextConfig& config, BertVariant variant) : config_(config), variant_(std::move(variant)) {
   check_text_config(config_, variant_.token_types);
   // First of all modules, so that sizes are checked before tensors are made of them.
-  layers_ = register_module("layers", std::make_shared<nn::Transformer>(transformer_spec(config_, variant_), kWhere));
+  layers_ =
+      register_module("layers", std::make_shared<nn::Transformer>(transformer_spec(config_, variant_), kTextTower));
   const std::int64_t width = config_.hidden_size;
   word_embeddings_ = register_parameter("word_embeddings", at::empty({config_.vocab_size, width}, at::kFloat));
   position_embeddings_ =

@@ -11,7 +11,7 @@ namespace {
 
 // B batch, S tokens, D width, T width inside a layer (the bottleneck's, or D), H heads
 
-constexpr const char* kWhere = "text tower (mobilebert)";
+constexpr const char* kMobileBert = "text tower (mobilebert)";
 constexpr double kTorchNormEps = 1e-5;  // of norms that the reference makes without passing its own
 
 bool is_no_norm(const TextConfig& config) { return config.mobilebert.normalization_type == "no_norm"; }
@@ -28,15 +28,15 @@ void check(const TextConfig& config) {
   check_text_config(config, /*token_types=*/true);
   const auto& net = config.mobilebert;
   if (net.normalization_type != "no_norm" && net.normalization_type != "layer_norm")
-    throw UsageError("{}: normalization_type: expected no_norm or layer_norm, found '{}'", kWhere,
+    throw UsageError("{}: normalization_type: expected no_norm or layer_norm, found '{}'", kMobileBert,
                      net.normalization_type);
   if (config.hidden_size < 1 || config.num_attention_heads < 1 || config.num_hidden_layers < 0 ||
       config.intermediate_size < 0 || net.embedding_size < 1 || net.intra_bottleneck_size < 1 ||
       net.num_feedforward_networks < 1) {
-    throw UsageError("{}: sizes must be positive", kWhere);
+    throw UsageError("{}: sizes must be positive", kMobileBert);
   }
   if (inner_width(config) % config.num_attention_heads != 0)
-    throw UsageError("{}: the width {} is no multiple of the number of heads {}", kWhere, inner_width(config),
+    throw UsageError("{}: the width {} is no multiple of the number of heads {}", kMobileBert, inner_width(config),
                      config.num_attention_heads);
 }
 
@@ -79,7 +79,7 @@ void MobileBertProjection::collect_weights(const std::string& prefix, const nn::
 MobileBertLayer::MobileBertLayer(const TextConfig& config)
     : config_(config.mobilebert),
       heads_(config.num_attention_heads),
-      activation_(nn::activation_from_name(config.hidden_act, kWhere)) {
+      activation_(nn::activation_from_name(config.hidden_act, kMobileBert)) {
   const std::int64_t outer = config.hidden_size, inner = inner_width(config);
   const bool bottleneck = config_.use_bottleneck, no_norm = is_no_norm(config);
   const double eps = config.layer_norm_eps;
@@ -92,7 +92,8 @@ MobileBertLayer::MobileBertLayer(const TextConfig& config)
     return register_module(name, std::make_shared<MobileBertProjection>(inputs, outputs, norm_eps, no_norm, dropout));
   };
   if (!narrow_keys && inner != outer)
-    throw UsageError("{}: without a bottleneck for keys and queries intra_bottleneck_size must be hidden_size", kWhere);
+    throw UsageError("{}: without a bottleneck for keys and queries intra_bottleneck_size must be hidden_size",
+                     kMobileBert);
   query_ = linear("query", inner, inner);
   key_ = linear("key", inner, inner);
   value_ = linear("value", config_.use_bottleneck_attention ? inner : outer, inner);

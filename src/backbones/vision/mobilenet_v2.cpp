@@ -9,7 +9,7 @@
 namespace mmkd {
 namespace {
 
-constexpr const char* kWhere = "vision tower (mobilenet_v2)";
+constexpr const char* kMobileNetV2 = "vision tower (mobilenet_v2)";
 constexpr std::array<std::int64_t, 17> kChannels{16, 24, 24, 32, 32,  32,  64,  64, 64,
                                                  64, 96, 96, 96, 160, 160, 160, 320};
 constexpr std::array<std::int64_t, 16> kStrides{2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1};
@@ -19,22 +19,23 @@ std::int64_t scaled(const MobileNetV2Config& config, std::int64_t channels) {
                         config.depth_divisible_by, config.min_depth);
 }
 
-MobileSpec mobile_spec(const VisionConfig& config) {
+MobileSpec mobilenet_v2_spec(const VisionConfig& config) {
   const auto& net = config.mobilenet_v2;
   return {.expand_ratio = net.expand_ratio,
           .batch_norm_eps = net.batch_norm_eps,
           .divisor = net.depth_divisible_by,
           .smallest = net.min_depth,
           .tf_padding = net.tf_padding,
-          .activation = nn::activation_from_name(net.hidden_act, kWhere),
+          .activation = nn::activation_from_name(net.hidden_act, kMobileNetV2),
           .batch_norm = config.batch_norm};
 }
 
 void check(const MobileNetV2Config& config) {
   if (config.depth_multiplier <= 0 || config.expand_ratio <= 0 || config.depth_divisible_by < 1 || config.min_depth < 1)
-    throw UsageError("{}: depth_multiplier, expand_ratio, depth_divisible_by and min_depth must be positive", kWhere);
+    throw UsageError("{}: depth_multiplier, expand_ratio, depth_divisible_by and min_depth must be positive",
+                     kMobileNetV2);
   if (config.output_stride != 8 && config.output_stride != 16 && config.output_stride != 32)
-    throw UsageError("{}: output_stride: expected 8, 16 or 32, found {}", kWhere, config.output_stride);
+    throw UsageError("{}: output_stride: expected 8, 16 or 32, found {}", kMobileNetV2, config.output_stride);
 }
 
 }  // namespace
@@ -46,7 +47,7 @@ std::int64_t feature_width(const MobileNetV2Config& config) {
 MobileNetV2::MobileNetV2(const VisionConfig& config) {
   const auto& net = config.mobilenet_v2;
   check(net);
-  const MobileSpec spec = mobile_spec(config);
+  const MobileSpec spec = mobilenet_v2_spec(config);
   std::vector<std::int64_t> channels;
   for (const auto count : kChannels) channels.push_back(scaled(net, count));
   const auto add = [&](const char* name, const nn::ConvSpec& layer) {
@@ -84,7 +85,7 @@ void MobileNetV2::add_blocks(const MobileNetV2Config& config, const MobileSpec& 
 
 at::Tensor MobileNetV2::forward_features(const at::Tensor& pixels, const nn::ForwardContext& context) const {
   if (pixels.dim() != 4 || pixels.size(1) != 3)
-    throw Error("{}: pixels [B, 3, H, W] are expected, found [{}]", kWhere, fmt::join(pixels.sizes(), ", "));
+    throw Error("{}: pixels [B, 3, H, W] are expected, found [{}]", kMobileNetV2, fmt::join(pixels.sizes(), ", "));
   at::Tensor x = stem_first_->forward(pixels, context);
   if (stem_expand_) x = stem_expand_->forward(x, context);
   x = stem_reduce_->forward(stem_depthwise_->forward(x, context), context);

@@ -12,28 +12,28 @@ namespace {
 
 // B batch, C channels, H/W height and width of a map, p patch size, P = p² places of a patch, N patches
 
-constexpr const char* kWhere = "vision tower (mobilevit)";
+constexpr const char* kMobileVit = "vision tower (mobilevit)";
 constexpr double kBatchNormEps = 1e-5;  // fixed in the reference
 
 void check(const MobileVitConfig& config) {
   if (config.hidden_sizes.size() != 3 || config.neck_hidden_sizes.size() != 7) {
-    throw UsageError("{}: hidden_sizes needs 3 numbers and neck_hidden_sizes 7, found {} and {}", kWhere,
+    throw UsageError("{}: hidden_sizes needs 3 numbers and neck_hidden_sizes 7, found {} and {}", kMobileVit,
                      config.hidden_sizes.size(), config.neck_hidden_sizes.size());
   }
   if (config.patch_size < 1 || config.conv_kernel_size < 1 || config.conv_kernel_size % 2 == 0)
-    throw UsageError("{}: patch_size must be positive and conv_kernel_size odd, found {} and {}", kWhere,
+    throw UsageError("{}: patch_size must be positive and conv_kernel_size odd, found {} and {}", kMobileVit,
                      config.patch_size, config.conv_kernel_size);
   if (config.output_stride != 8 && config.output_stride != 16 && config.output_stride != 32)
-    throw UsageError("{}: output_stride: expected 8, 16 or 32, found {}", kWhere, config.output_stride);
+    throw UsageError("{}: output_stride: expected 8, 16 or 32, found {}", kMobileVit, config.output_stride);
 }
 
-MobileSpec mobile_spec(const VisionConfig& config) {
+MobileSpec mobilevit_spec(const VisionConfig& config) {
   return {.expand_ratio = config.mobilevit.expand_ratio,
           .batch_norm_eps = kBatchNormEps,
           .divisor = 8,
           .smallest = 8,
           .tf_padding = false,
-          .activation = nn::activation_from_name(config.mobilevit.hidden_act, kWhere),
+          .activation = nn::activation_from_name(config.mobilevit.hidden_act, kMobileVit),
           .batch_norm = config.batch_norm};
 }
 
@@ -42,7 +42,7 @@ nn::TransformerSpec transformer_spec(const MobileVitConfig& config, std::int64_t
           .layers = layers,
           .heads = config.num_attention_heads,
           .intermediate = static_cast<std::int64_t>(static_cast<double>(hidden) * config.mlp_ratio),
-          .activation = nn::activation_from_name(config.hidden_act, kWhere),
+          .activation = nn::activation_from_name(config.hidden_act, kMobileVit),
           .norm = nn::NormPlacement::before,
           .layer_norm_eps = config.layer_norm_eps,
           .qkv_bias = config.qkv_bias,
@@ -51,7 +51,7 @@ nn::TransformerSpec transformer_spec(const MobileVitConfig& config, std::int64_t
           .output_dropout = config.hidden_dropout};
 }
 
-const nn::TransformerNames kNames{
+const nn::TransformerNames kMobileVitNames{
     .attention = {.query = "attention.attention.query.",
                   .key = "attention.attention.key.",
                   .value = "attention.attention.value.",
@@ -97,8 +97,8 @@ MobileVitBlock::MobileVitBlock(const MobileVitConfig& config, const MobileSpec& 
   auto plain = spec.linear(channels, sizes.hidden);
   plain.batch_norm_eps.reset();
   expand_ = add("expand", plain);
-  transformer_ = register_module(
-      "transformer", std::make_shared<nn::Transformer>(transformer_spec(config, sizes.hidden, sizes.layers), kWhere));
+  transformer_ = register_module("transformer", std::make_shared<nn::Transformer>(
+                                                    transformer_spec(config, sizes.hidden, sizes.layers), kMobileVit));
   norm_ = register_module("norm", std::make_shared<nn::LayerNorm>(sizes.hidden, config.layer_norm_eps));
   projection_ = add("projection", spec.conv(sizes.hidden, channels, 1));
   fusion_ = add("fusion", spec.conv(2 * channels, channels, config.conv_kernel_size));
@@ -133,8 +133,8 @@ void MobileVitBlock::collect_weights(const std::string& prefix, double initializ
   downsampling_->collect_weights(prefix + "downsampling_layer.", entries);
   local_->collect_weights(prefix + "conv_kxk.", entries);
   expand_->collect_weights(prefix + "conv_1x1.", entries);
-  transformer_->collect_weights(prefix + "transformer.layer.", kNames, nn::InitScheme::hugging_face(initializer_range),
-                                entries);
+  transformer_->collect_weights(prefix + "transformer.layer.", kMobileVitNames,
+                                nn::InitScheme::hugging_face(initializer_range), entries);
   norm_->collect_weights(prefix + "layernorm.", entries);
   projection_->collect_weights(prefix + "conv_projection.", entries);
   fusion_->collect_weights(prefix + "fusion.", entries);
@@ -143,7 +143,7 @@ void MobileVitBlock::collect_weights(const std::string& prefix, double initializ
 MobileVit::MobileVit(const VisionConfig& config) : initializer_range_(config.initializer_range) {
   const auto& net = config.mobilevit;
   check(net);
-  const MobileSpec spec = mobile_spec(config);
+  const MobileSpec spec = mobilevit_spec(config);
   const auto& neck = net.neck_hidden_sizes;
   stem_ = register_module("stem", std::make_shared<nn::ConvLayer>(spec.conv(3, neck[0], 3, 2)));
   for (std::size_t layer = 0; layer < 2; ++layer) {
@@ -175,7 +175,7 @@ MobileVit::MobileVit(const VisionConfig& config) : initializer_range_(config.ini
 
 at::Tensor MobileVit::forward_features(const at::Tensor& pixels, const nn::ForwardContext& context) const {
   if (pixels.dim() != 4 || pixels.size(1) != 3)
-    throw Error("{}: pixels [B, 3, H, W] are expected, found [{}]", kWhere, fmt::join(pixels.sizes(), ", "));
+    throw Error("{}: pixels [B, 3, H, W] are expected, found [{}]", kMobileVit, fmt::join(pixels.sizes(), ", "));
   at::Tensor x = stem_->forward(pixels, context);
   for (const auto& layer : mobile_layers_) {
     for (const auto& residual : layer) x = residual->forward(x, context);

@@ -10,11 +10,11 @@ namespace {
 
 // B batch, H/W picture, p patch size, R/C rows and columns of patches, N tokens, D width
 
-constexpr const char* kWhere = "vision tower";
+constexpr const char* kVisionTower = "vision tower";
 
 void check(const VisionConfig& config) {
   if (config.patch_size < 1 || config.image_size < config.patch_size) {
-    throw UsageError("{}: image_size {} must hold at least one patch of patch_size {}", kWhere, config.image_size,
+    throw UsageError("{}: image_size {} must hold at least one patch of patch_size {}", kVisionTower, config.image_size,
                      config.patch_size);
   }
 }
@@ -24,7 +24,7 @@ nn::TransformerSpec transformer_spec(const VisionConfig& config) {
           .layers = config.num_hidden_layers,
           .heads = config.num_attention_heads,
           .intermediate = config.intermediate_size > 0 ? config.intermediate_size : 4 * config.hidden_size,
-          .activation = nn::activation_from_name(config.hidden_act, kWhere),
+          .activation = nn::activation_from_name(config.hidden_act, kVisionTower),
           .norm = nn::NormPlacement::before,
           .layer_norm_eps = config.layer_norm_eps,
           .qkv_bias = config.qkv_bias,
@@ -33,7 +33,7 @@ nn::TransformerSpec transformer_spec(const VisionConfig& config) {
           .output_dropout = config.hidden_dropout};
 }
 
-const nn::TransformerNames kNames{
+const nn::TransformerNames kVitNames{
     .attention = {.query = "attention.attention.query.",
                   .key = "attention.attention.key.",
                   .value = "attention.attention.value.",
@@ -50,7 +50,7 @@ const nn::TransformerNames kNames{
 Vit::Vit(const VisionConfig& config) : config_(config) {
   check(config);
   // First of all modules, so that sizes are checked before tensors are made of them.
-  layers_ = register_module("layers", std::make_shared<nn::Transformer>(transformer_spec(config), kWhere));
+  layers_ = register_module("layers", std::make_shared<nn::Transformer>(transformer_spec(config), kVisionTower));
   const std::int64_t width = config.hidden_size;
   class_token_ = register_parameter("class_token", at::empty({1, 1, width}, at::kFloat));
   if (distilled()) distillation_token_ = register_parameter("distillation_token", at::empty({1, 1, width}, at::kFloat));
@@ -86,12 +86,12 @@ at::Tensor Vit::positions(std::int64_t rows, std::int64_t columns) const {
 
 at::Tensor Vit::embed(const at::Tensor& pixels, const nn::ForwardContext& context) const {
   if (pixels.dim() != 4 || pixels.size(1) != 3) {
-    throw Error("{}: pixels [B, 3, H, W] are expected, found [{}]", kWhere, fmt::join(pixels.sizes(), ", "));
+    throw Error("{}: pixels [B, 3, H, W] are expected, found [{}]", kVisionTower, fmt::join(pixels.sizes(), ", "));
   }
   const std::int64_t rows = pixels.size(2) / config_.patch_size;
   const std::int64_t columns = pixels.size(3) / config_.patch_size;
   if (rows < 1 || columns < 1) {
-    throw Error("{}: pictures of {}x{} are smaller than a patch of {}", kWhere, pixels.size(2), pixels.size(3),
+    throw Error("{}: pictures of {}x{} are smaller than a patch of {}", kVisionTower, pixels.size(2), pixels.size(3),
                 config_.patch_size);
   }
   std::vector<at::Tensor> tokens{class_token_.expand({pixels.size(0), -1, -1})};
@@ -119,8 +119,8 @@ void Vit::collect_weights(const std::string& prefix, std::vector<nn::WeightEntry
   add_weight(entries, at + "patch_embeddings.projection.weight", patch_weight_,
              Init::normal(config_.initializer_range));
   add_weight(entries, at + "patch_embeddings.projection.bias", patch_bias_, Init::zeros());
-  layers_->collect_weights(prefix + "encoder.layer.", kNames, nn::InitScheme::hugging_face(config_.initializer_range),
-                           entries);
+  layers_->collect_weights(prefix + "encoder.layer.", kVitNames,
+                           nn::InitScheme::hugging_face(config_.initializer_range), entries);
   norm_->collect_weights(prefix + "layernorm.", entries);
 }
 
