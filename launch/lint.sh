@@ -19,7 +19,7 @@ check() {
   sources=$unit
   [[ $unit != */Unity/* ]] || sources=$(sed -n 's/^#include "\(.*\.cpp\)"$/\1/p' "$unit")
   joined=build/tidy/$(sed "s#^$PWD/##; s#[^A-Za-z0-9]#_#g" <<<"$unit").cpp
-  # The analyzer's default of 225,000 states for a function trebles the time, and has found nothing more here.
+  # The analyzer's default of 225,000 states for a function takes twice the time, and has found nothing more here.
   flags=(-Wno-unknown-warning-option -fno-openmp -Xclang -analyzer-config -Xclang max-nodes=50000)
   for source in $sources; do
     cat "$source"

@@ -1,9 +1,7 @@
-#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 
 #include "mmkd/backbones/vision_backbone.h"
 #include "mmkd/base/error.h"
-#include "mmkd/nn/dropout.h"
 #include "tests/backbones/towers.h"
 #include "tests/support/weight_checks.h"
 

@@ -1,7 +1,5 @@
 #include <gtest/gtest.h>
 
-#include <fstream>
-
 #include "mmkd/base/error.h"
 #include "mmkd/data/sample.h"
 #include "tests/data/small_set.h"
