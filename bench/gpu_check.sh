@@ -116,8 +116,20 @@ parity() {
     # The same dropout masks and order of samples; sums are rounded in another order, which training amplifies.
     compare cpu_fp32 cuda_fp32 0.01
   fi
+  # Steps recorded and replayed, with texts padded instead of packed: the same numbers but for rounding.
+  if train cuda_graphs 1 cuda --set training.cuda_graphs=true; then
+    compare cuda_fp32 cuda_graphs 0.01
+    if grep -q "steps are not recorded" "$folder/cuda_graphs.out"; then
+      fail "cuda_graphs: $(grep -m 1 "steps are not recorded" "$folder/cuda_graphs.out")"
+    else pass "cuda_graphs: steps were recorded"; fi
+  fi
   if train cuda_live 1 cuda --set training.teacher=live; then compare cuda_fp32 cuda_live 0.01; fi
-  if train cuda_bf16 1 cuda --set training.precision=bf16; then compare cuda_fp32 cuda_bf16 0.1; fi
+  if train cuda_bf16 1 cuda --set training.precision=bf16; then
+    compare cuda_fp32 cuda_bf16 0.1
+    if grep -q "attention over packed texts is not used" "$folder/cuda_fp32.out" "$folder/cuda_bf16.out"; then
+      fail "packed texts: $(grep -hm 1 "attention over packed texts is not used" "$folder/cuda_fp32.out" "$folder/cuda_bf16.out")"
+    else pass "packed texts: PyTorch's attention kernels give what they should"; fi
+  fi
   if [ "$gpus" -ge 2 ]; then
     if train cuda_two_ranks 2 cuda; then compare cuda_fp32 cuda_two_ranks 0.01; fi
   else
@@ -142,7 +154,24 @@ speed() {
     programs=(eager compile)
   fi
   MMKD_BENCH_WORK=$folder/bench timeout -k 10 $((limit - 10)) "$python" "$here/bench/gpu_speed.py" --out "$out" \
-    --seconds $((limit - 30)) --programs "${programs[@]}" || fail "speed: exit code $?"
+    --seconds $((limit - 60)) --programs "${programs[@]}" || fail "speed: exit code $?"
+  [ "${#programs[@]}" -lt 3 ] || graphs
+}
+
+# What recording steps is worth where the host's part of a step counts: the student's step of 16 samples.
+graphs() {
+  local recorded rate
+  for recorded in false true; do
+    if [ "$(left)" -lt 20 ]; then
+      echo "SKIP  steps of 16 samples, training.cuda_graphs=$recorded: the budget of $budget s is spent"
+      continue
+    fi
+    rate=$(MMKD_BENCH_WORK=$folder/bench timeout -k 10 "$(left)" "$python" "$here/bench/mmkd.py" --what synth --scale large \
+      --device cuda --dtype bf16 --batch 16 --seq 128 --repeat 3 --min-seconds 1 --set "training.cuda_graphs=$recorded" |
+      "$python" -c 'import json, sys; print(json.loads(sys.stdin.readlines()[-1])["median"])') ||
+      { fail "steps of 16 samples, training.cuda_graphs=$recorded"; continue; }
+    echo "      steps of 16 samples, training.cuda_graphs=$recorded: $rate samples/s"
+  done
 }
 
 [ "$only" = speed ] || parity

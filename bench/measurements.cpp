@@ -49,6 +49,7 @@ class Training {
     TrainerParts parts{
         .world = setup_.world(), .model = *model_, .objective = objective_, .train = source, .assembler = {}};
     if (live_teacher != nullptr) parts.live_teachers = {live_teacher};
+    parts.make_graph = graph_factory(setup_.job().config, setup_.world());
     parts.assembler.teacher_outputs = outputs;
     if (role_ == Role::teacher || live_teacher != nullptr) parts.assembler.teacher = input(Role::teacher);
     if (role_ == Role::student) parts.assembler.student = input(Role::student);

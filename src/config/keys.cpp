@@ -306,6 +306,10 @@ void training_keys(Section s, TrainingConfig& c) {
       "gradient_checkpointing", c.gradient_checkpointing,
       "`true`: transformer layers keep their inputs alone and are computed again in the backward pass: less memory, a "
       "fourth to a third more time, and the same result");
+  s.add(
+      "cuda_graphs", c.cuda_graphs,
+      "`true`, on a GPU with one rank: steps are recorded once for each size of batch and then replayed, which spares "
+      "small models the time that the host takes to start a thousand kernels; texts are padded to multiples of 32");
   s.add("teacher_select", c.teacher_select, "epoch whose teacher is handed on: the `last`, or the `best` on dev");
   s.add("teacher", c.teacher, "teacher outputs: computed once and `cached`, or `live` in every step");
   s.add("keep_checkpoints", c.keep_checkpoints, "most recent checkpoints kept; each holds the best epoch too",

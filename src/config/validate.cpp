@@ -248,6 +248,14 @@ void check_training(const Config& config, Findings& findings) {
   if (training.student_epochs == 0 && !training.teacher_only)
     findings.conflict({"training.student_epochs", "training.teacher_only"},
                       "expected at least 1, found 0; for no student set training.teacher_only: true");
+  if (training.cuda_graphs && training.micro_batch_size > 0)
+    findings.conflict({"training.cuda_graphs", "training.micro_batch_size"},
+                      fmt::format("graphs hold whole steps: expected 0 with training.cuda_graphs, found {}",
+                                  training.micro_batch_size));
+  if (training.cuda_graphs && training.spike_factor > 0)
+    findings.conflict({"training.cuda_graphs", "training.spike_factor"},
+                      fmt::format("each loss would be waited for: expected 0 with training.cuda_graphs, found {}",
+                                  training.spike_factor));
   if (training.micro_batch_size > config.data.batch_size)
     findings.conflict({"training.micro_batch_size", "data.batch_size"},
                       fmt::format("expected at most data.batch_size {}, found {}", config.data.batch_size,

@@ -18,11 +18,19 @@ struct MmkdCudaPlugin {
   std::int32_t (*device_count)();
   /// c10d::Backend* with one reference that the caller takes over; null with a text in `error` on failure.
   void* (*make_nccl_backend)(const MmkdNcclRequest* request, char* error, std::size_t error_bytes);
+  /// at::cuda::CUDAGraph; null with a text in `error` on failure, as are the calls that return bool.
+  void* (*make_graph)(char* error, std::size_t error_bytes);
+  bool (*begin_graph)(void* graph, char* error, std::size_t error_bytes);
+  bool (*end_graph)(void* graph, char* error, std::size_t error_bytes);
+  bool (*replay_graph)(void* graph, char* error, std::size_t error_bytes);
+  void (*delete_graph)(void* graph);
+  /// Whether our kernels compile for an architecture such as "sm_90", which needs no GPU; a text in `error` if not.
+  bool (*kernels_compile)(const char* architecture, char* error, std::size_t error_bytes);
 };
 
 using MmkdCudaPluginFunction = const MmkdCudaPlugin*();
 }
 
-inline constexpr std::uint32_t kMmkdCudaAbi = 1;
+inline constexpr std::uint32_t kMmkdCudaAbi = 2;
 inline constexpr const char* kMmkdCudaSymbol = "mmkd_cuda_plugin";
 inline constexpr const char* kMmkdCudaLibrary = "libmmkd_cuda.so";

@@ -11,6 +11,7 @@
 #include "../cuda/plugin_abi.h"
 #include "cuda_backend.h"
 #include "mmkd/base/error.h"
+#include "mmkd/dist/device_graph.h"
 
 namespace mmkd {
 
@@ -61,6 +62,39 @@ const MmkdCudaPlugin* plugin() {
 bool load_cuda_plugin() { return plugin() != nullptr; }
 
 int cuda_device_count() { return plugin() == nullptr ? 0 : plugin()->device_count(); }
+
+namespace {
+
+class CudaGraph final : public DeviceGraph {
+ public:
+  explicit CudaGraph(const MmkdCudaPlugin& plugin) : plugin_(plugin) {
+    char error[4096] = "";
+    graph_ = plugin.make_graph(error, sizeof error);
+    if (graph_ == nullptr) throw Error("CUDA graph: {}", error);
+  }
+  CudaGraph(const CudaGraph&) = delete;
+  CudaGraph& operator=(const CudaGraph&) = delete;
+  ~CudaGraph() override { plugin_.delete_graph(graph_); }
+  void begin() override { call(plugin_.begin_graph); }
+  void end() override { call(plugin_.end_graph); }
+  void replay() override { call(plugin_.replay_graph); }
+
+ private:
+  void call(bool (*function)(void*, char*, std::size_t)) const {
+    char error[4096] = "";
+    if (!function(graph_, error, sizeof error)) throw Error("CUDA graph: {}", error);
+  }
+
+  const MmkdCudaPlugin& plugin_;
+  void* graph_;
+};
+
+}  // namespace
+
+std::unique_ptr<DeviceGraph> make_cuda_graph() {
+  if (plugin() == nullptr) throw Error("CUDA graphs need an NVIDIA driver, and this machine has none");
+  return std::make_unique<CudaGraph>(*plugin());
+}
 
 c10::intrusive_ptr<c10d::Backend> make_nccl_backend(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size,
                                                     at::Device device) {

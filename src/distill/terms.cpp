@@ -82,7 +82,9 @@ at::Tensor decoupled_kl(const at::Tensor& student_logits, const at::Tensor& teac
   require_same_shape("decoupled_kl", student_logits, teacher_logits);
   if (student_logits.size(1) < 2)
     return at::zeros({student_logits.size(0)}, student_logits.options().dtype(at::kFloat));
-  const auto is_target = at::one_hot(labels, student_logits.size(1)).to(at::kBool);  // [B, K]
+  // Not at::one_hot, which looks at the labels' values on some devices: the host would wait for them.
+  const auto is_target =
+      at::arange(student_logits.size(1), labels.options()).unsqueeze(0).eq(labels.unsqueeze(1));  // [B, K]
   struct Parts {
     at::Tensor target, others, among;  // log p of the target [B], of all others together [B], of each among them [B, K]
   };

@@ -79,9 +79,10 @@ MultimodalModel::MultimodalModel(const ModelSpec& spec) : spec_(spec) {
 at::Tensor MultimodalModel::text_features(const ModelInput& input, const nn::ForwardContext& context) const {
   switch (spec_.text_pooling) {
     case TextPooling::cls:
-      return text_->forward(input.input_ids, input.attention_mask, context);
+      return text_->forward(input.input_ids, {input.attention_mask, input.text_lengths}, context);
     case TextPooling::mean:
-      return masked_mean(text_->forward_features(input.input_ids, input.attention_mask, context), input.attention_mask);
+      return masked_mean(text_->forward_features(input.input_ids, {input.attention_mask, input.text_lengths}, context),
+                         input.attention_mask);
   }
   throw Error("text pooling {} is none of the known", static_cast<int>(spec_.text_pooling));
 }

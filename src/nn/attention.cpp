@@ -45,7 +45,7 @@ at::Tensor SelfAttention::forward(const at::Tensor& x, const TokenLayout& layout
 at::Tensor SelfAttention::forward_first(const at::Tensor& x, const TokenLayout& layout) const {
   const at::Tensor query = project(layout.first(x), 0, 1);  // [B, D]
   return output_->forward(
-      packed_attention(query, TokenLayout::uniform(layout.samples(), 1), project(x, 1, 2), layout, heads_));
+      packed_attention(query, TokenLayout::uniform(layout.samples(), 1, x.device()), project(x, 1, 2), layout, heads_));
 }
 
 at::Tensor SelfAttention::forward_first(const at::Tensor& x, const at::Tensor& mask) const {

@@ -1,8 +1,11 @@
 #include "mmkd/nn/dropout.h"
 
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/autograd.h>
 
+#include <algorithm>
 #include <bit>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -16,17 +19,16 @@ namespace {
 
 // B samples, P positions of each, C = ceil(P / 128) chunks
 
-/// The Philox key of each sample, [B] int64 on the CPU.
-at::Tensor philox_keys(std::uint64_t layer_id, const ForwardContext& context) {
-  const at::Tensor samples = context.sample_keys.contiguous();
-  at::Tensor keys = at::empty_like(samples);
-  const auto* in = samples.const_data_ptr<std::int64_t>();
-  auto* out = keys.mutable_data_ptr<std::int64_t>();
-  for (std::int64_t i = 0; i < samples.numel(); ++i) {
-    const std::uint64_t key = combine_keys({context.seed, static_cast<std::uint64_t>(RngPurpose::dropout), context.step,
-                                            layer_id, std::bit_cast<std::uint64_t>(in[i])});
-    out[i] = std::bit_cast<std::int64_t>(key);
-  }
+/// The Philox key of each sample, from those of Record::sample_key.
+std::vector<std::uint64_t> philox_keys(const at::Tensor& sample_keys, std::uint64_t layer_id,
+                                       const ForwardContext& context) {
+  const std::uint64_t prefix =
+      combine_keys({context.seed, static_cast<std::uint64_t>(RngPurpose::dropout), context.step, layer_id});
+  const at::Tensor samples = sample_keys.contiguous();
+  const auto* sample = samples.const_data_ptr<std::int64_t>();
+  std::vector<std::uint64_t> keys;
+  for (std::int64_t i = 0; i < samples.numel(); ++i)
+    keys.push_back(extend_key(prefix, std::bit_cast<std::uint64_t>(sample[i])));
   return keys;
 }
 
@@ -59,8 +61,13 @@ std::array<at::Tensor, 4> philox_words(const at::Tensor& keys, std::int64_t bloc
   return words;
 }
 
-/// True at kept positions, [B, P] on the device of the keys.
-at::Tensor keep_mask(const at::Tensor& keys, std::int64_t positions, const DropoutRate& rate) {
+/// True at kept positions, [B, P] on the device.
+at::Tensor keep_mask(const std::vector<std::uint64_t>& philox, std::int64_t positions, const DropoutRate& rate,
+                     at::Device device) {
+  at::Tensor keys = at::empty({std::ssize(philox)}, at::kLong);
+  std::transform(philox.begin(), philox.end(), keys.mutable_data_ptr<std::int64_t>(),
+                 [](std::uint64_t key) { return std::bit_cast<std::int64_t>(key); });
+  keys = keys.to(device);
   const std::int64_t chunks = (positions + 127) / 128;
   std::vector<at::Tensor> lanes;
   for (const auto& word : philox_words(keys, 16 * chunks)) {
@@ -82,53 +89,95 @@ std::vector<std::int64_t> sample_ends(const at::Tensor& x, const at::Tensor& off
   return ends;
 }
 
-at::Tensor by_tensor_operations(const at::Tensor& x, const at::Tensor& keys, const DropoutRate& rate) {
-  const at::Tensor keep = keep_mask(keys.to(x.device()), x.numel() / x.size(0), rate).view(x.sizes());
+/// Of one call: what its mask is a function of.
+struct Mask {
+  ForwardContext context;  // without the batch's ranks
+  at::Tensor offsets;      // [B + 1] of the rows of packed x, on its device; undefined where each sample has one
+  double p;
+  std::uint64_t layer_id;
+
+  DropoutRate rate() const { return DropoutRate(p); }
+  std::vector<std::uint64_t> keys() const { return philox_keys(context.sample_keys, layer_id, context); }
+};
+
+at::Tensor by_tensor_operations(const at::Tensor& x, const Mask& mask) {
+  const at::Tensor keep = keep_mask(mask.keys(), x.numel() / x.size(0), mask.rate(), x.device()).view(x.sizes());
   const at::ScalarType wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  return at::where(keep, x.to(wide) * rate.scale, at::zeros({}, x.options().dtype(wide))).to(x.scalar_type());
+  return at::where(keep, x.to(wide) * mask.rate().scale, at::zeros({}, x.options().dtype(wide))).to(x.scalar_type());
 }
 
 template <class T>
-at::Tensor by_kernel(const at::Tensor& x, const at::Tensor& keys, const at::Tensor& offsets, const DropoutRate& rate) {
+at::Tensor by_kernel(const at::Tensor& x, const Mask& mask) {
   const at::Tensor in = x.contiguous();
   at::Tensor out = at::empty_like(in);
-  std::vector<std::uint64_t> sample_keys(static_cast<std::size_t>(keys.numel()));
-  const auto* stored = keys.const_data_ptr<std::int64_t>();
-  std::transform(stored, stored + keys.numel(), sample_keys.begin(),
-                 [](std::int64_t k) { return std::bit_cast<std::uint64_t>(k); });
-  const auto ends = sample_ends(in, offsets);
-  apply_dropout(in.const_data_ptr<T>(), out.mutable_data_ptr<T>(), sample_keys, ends, rate);
+  const auto ends = sample_ends(in, mask.offsets);
+  apply_dropout(in.const_data_ptr<T>(), out.mutable_data_ptr<T>(), mask.keys(), ends, mask.rate());
   if (ends.back() < in.numel()) out.flatten().slice(0, ends.back()).zero_();  // rows behind the last token
   return out;
 }
 
-at::Tensor dropped(const at::Tensor& x, const at::Tensor& keys, const at::Tensor& offsets, double p) {
-  const DropoutRate rate(p);
-  if (x.numel() == 0) return x.clone();
-  if (x.is_cpu() && x.scalar_type() == at::kFloat) return by_kernel<float>(x, keys, offsets, rate);
-  if (x.is_cpu() && x.scalar_type() == at::kBFloat16) return by_kernel<c10::BFloat16>(x, keys, offsets, rate);
-  if (offsets.defined()) throw Error("dropout: packed tokens must be float32 or bfloat16 on the CPU");
-  return by_tensor_operations(x, keys, rate);
+/// The operator mmkd::keyed_dropout of the CUDA plug-in (src/cuda/dropout.cpp), where that is loaded.
+using DeviceKernel = at::Tensor(const at::Tensor& x, const at::Tensor& sample_keys,
+                                const std::optional<at::Tensor>& offsets, const at::Tensor& step, std::int64_t prefix,
+                                std::int64_t layer_id, std::int64_t threshold, double scale);
+const std::optional<c10::TypedOperatorHandle<DeviceKernel>>& device_kernel() {
+  static const auto found = []() -> std::optional<c10::TypedOperatorHandle<DeviceKernel>> {
+    const auto schema = c10::Dispatcher::singleton().findSchema({"mmkd::keyed_dropout", ""});
+    if (!schema) return std::nullopt;
+    return schema->typed<DeviceKernel>();
+  }();
+  return found;
 }
 
-/// Linear in x with a mask that only the keys decide, so its backward is the function itself.
+at::Tensor by_device_kernel(const at::Tensor& x, const Mask& mask) {
+  const auto& context = mask.context;
+  const at::Tensor keys =
+      context.device_keys.defined() ? context.device_keys : context.sample_keys.to(x.device(), /*non_blocking=*/true);
+  const at::Tensor step = context.device_step.defined()
+                              ? context.device_step
+                              : at::full({1}, static_cast<std::int64_t>(context.step), x.options().dtype(at::kLong));
+  const std::uint64_t prefix = combine_keys({context.seed, static_cast<std::uint64_t>(RngPurpose::dropout)});
+  return device_kernel()->call(x.contiguous(), keys.contiguous(),
+                               mask.offsets.defined() ? std::optional(mask.offsets) : std::nullopt, step,
+                               std::bit_cast<std::int64_t>(prefix), std::bit_cast<std::int64_t>(mask.layer_id),
+                               mask.rate().threshold, mask.rate().scale);
+}
+
+at::Tensor dropped(const at::Tensor& x, const Mask& mask) {
+  if (x.numel() == 0) return x.clone();
+  const bool has_kernels = x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
+  if (x.is_cpu() && has_kernels)
+    return x.scalar_type() == at::kFloat ? by_kernel<float>(x, mask) : by_kernel<c10::BFloat16>(x, mask);
+  const auto& context = mask.context;
+  const bool on_device = !x.is_cpu() && has_kernels && device_kernel().has_value();
+  if (context.recorded && !(on_device && context.device_keys.defined() && context.device_step.defined()))
+    throw Error("dropout: its keys are made on the host");
+  if (on_device) return by_device_kernel(x, mask);
+  if (mask.offsets.defined())
+    throw Error("dropout: packed tokens are float32 or bfloat16, found {} on {}", c10::toString(x.scalar_type()),
+                x.device().str());
+  return by_tensor_operations(x, mask);
+}
+
+/// Linear in x with a mask that is a function of other things alone, so its backward is the function itself.
 struct KeyedDropout : torch::autograd::Function<KeyedDropout> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& keys,
-                            const std::optional<at::Tensor>& maybe_offsets, double p) {
-    const at::Tensor offsets = maybe_offsets.value_or(at::Tensor());
-    context->saved_data["keys"] = keys;
-    context->saved_data["offsets"] = maybe_offsets;
-    context->saved_data["p"] = p;
-    return dropped(x, keys, offsets, p);
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
+                            const std::shared_ptr<const Mask>& mask) {
+    context->saved_data["mask"] = c10::IValue::make_capsule(c10::make_intrusive<Kept>(mask));
+    return dropped(x, *mask);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
-    const at::Tensor keys = context->saved_data["keys"].toTensor();
-    const auto offsets = context->saved_data["offsets"].toOptional<at::Tensor>();
-    return {KeyedDropout::apply(gradients[0], keys, offsets, context->saved_data["p"].toDouble()), at::Tensor(),
-            at::Tensor(), at::Tensor()};
+    const auto mask = context->saved_data["mask"].toCapsule();
+    return {KeyedDropout::apply(gradients[0], static_cast<const Kept&>(*mask).mask), at::Tensor()};
   }
+
+ private:
+  struct Kept : torch::CustomClassHolder {
+    explicit Kept(std::shared_ptr<const Mask> kept) : mask(std::move(kept)) {}
+    std::shared_ptr<const Mask> mask;
+  };
 };
 
 void check_probability(double p) {
@@ -148,13 +197,21 @@ void check_keys(const ForwardContext& context, std::int64_t samples) {
   }
 }
 
+at::Tensor apply_mask(const at::Tensor& x, const at::Tensor& offsets, double p, std::uint64_t layer_id,
+                      const ForwardContext& context) {
+  ForwardContext kept = context;
+  kept.ranks = nullptr;
+  return KeyedDropout::apply(
+      x, std::make_shared<const Mask>(Mask{.context = kept, .offsets = offsets, .p = p, .layer_id = layer_id}));
+}
+
 }  // namespace
 
 at::Tensor keyed_dropout(const at::Tensor& x, double p, std::uint64_t layer_id, const ForwardContext& context) {
   check_probability(p);
   if (!drops(p, context)) return x;
   check_keys(context, x.size(0));
-  return KeyedDropout::apply(x, philox_keys(layer_id, context), std::optional<at::Tensor>(), p);
+  return apply_mask(x, {}, p, layer_id, context);
 }
 
 at::Tensor keyed_dropout(const at::Tensor& x, const TokenLayout& layout, double p, std::uint64_t layer_id,
@@ -164,14 +221,14 @@ at::Tensor keyed_dropout(const at::Tensor& x, const TokenLayout& layout, double 
   check_keys(context, layout.samples());
   if (x.size(0) != layout.rows())
     throw Error("dropout: {} rows of tokens, the layout has {}", x.size(0), layout.rows());
-  return KeyedDropout::apply(x, philox_keys(layer_id, context), std::optional(layout.offsets()), p);
+  return apply_mask(x, x.is_cpu() ? layout.offsets() : layout.device_offsets(), p, layer_id, context);
 }
 
 at::Tensor keyed_dropout_mask(std::int64_t positions, double p, std::uint64_t layer_id, const ForwardContext& context,
                               at::Device device) {
   check_probability(p);
   check_keys(context, -1);
-  return keep_mask(philox_keys(layer_id, context).to(device), positions, DropoutRate(p));
+  return keep_mask(philox_keys(context.sample_keys, layer_id, context), positions, DropoutRate(p), device);
 }
 
 Dropout::Dropout(double probability) : p(probability) { check_probability(probability); }

@@ -11,6 +11,7 @@ at::Tensor keyed_uniform(std::int64_t columns, RngPurpose purpose, std::uint64_t
   const at::Tensor& keys = context.sample_keys;
   if (!keys.defined() || keys.dim() != 1 || keys.scalar_type() != at::kLong || !keys.is_cpu())
     throw Error("random numbers of a layer need the sample keys of the batch, [B] int64 on the CPU");
+  if (context.recorded) throw Error("random numbers of a fusion's routes are made on the host");
   at::Tensor values = at::empty({keys.size(0), columns}, at::kFloat);
   auto* out = values.mutable_data_ptr<float>();
   const at::Tensor samples = keys.contiguous();

@@ -5,12 +5,17 @@
 #include <torch/autograd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <tuple>
 
 #include "mmkd/base/error.h"
+#include "mmkd/base/log.h"
 #include "mmkd/kernels/attention.h"
 #include "mmkd/nn/cpu_kernels.h"
 
@@ -160,16 +165,114 @@ struct PackedAttention : torch::autograd::Function<PackedAttention> {
   }
 };
 
+// ---------------------------------------------------------------- without a kernel of our own
+
+/// q [Tq, H, d], k and v [T, H, d].
+struct Heads {
+  at::Tensor query, key, value;
+};
+
+/// By PyTorch's kernels for samples of different lengths: FlashAttention (Dao et al., arXiv 2205.14135) in bfloat16,
+/// memory-efficient attention (Rabe and Staats, arXiv 2112.05682) in float32.
+at::Tensor by_cuda_kernels(const Heads& in, const TokenLayout& query_layout, const TokenLayout& layout) {
+  const at::Tensor &query_offsets = query_layout.device_offsets(), &offsets = layout.device_offsets();
+  if (in.query.scalar_type() == at::kBFloat16) {
+    return std::get<0>(at::_flash_attention_forward(in.query, in.key, in.value, query_offsets, offsets,
+                                                    query_layout.padded(), layout.padded(), /*dropout_p=*/0,
+                                                    /*is_causal=*/false, /*return_debug_mask=*/false));
+  }
+  constexpr std::int64_t kNoMask = 0;
+  const auto batch_of_one = [](const at::Tensor& x) { return x.unsqueeze(0); };
+  return std::get<0>(at::_efficient_attention_forward(batch_of_one(in.query), batch_of_one(in.key),
+                                                      batch_of_one(in.value), /*bias=*/std::nullopt, query_offsets,
+                                                      offsets, query_layout.padded(), layout.padded(), /*dropout_p=*/0,
+                                                      kNoMask, /*compute_log_sumexp=*/at::GradMode::is_enabled()))
+      .squeeze(0);
+}
+
+/// On any device: samples are padded for it.
+at::Tensor by_padding(const Heads& in, const TokenLayout& query_layout, const TokenLayout& layout) {
+  const auto heads_first = [](const at::Tensor& x, const TokenLayout& of) { return of.unpack(x).transpose(1, 2); };
+  const at::Tensor lengths = layout.device_offsets().diff().unsqueeze(1);  // [B, 1]
+  const at::Tensor is_token = at::arange(layout.padded(), lengths.options()).unsqueeze(0).lt(lengths);
+  const at::Tensor output = at::scaled_dot_product_attention(heads_first(in.query, query_layout),
+                                                             heads_first(in.key, layout), heads_first(in.value, layout),
+                                                             is_token.unsqueeze(1).unsqueeze(1));  // [B, H, N, d]
+  return query_layout.pack(output.transpose(1, 2));
+}
+
+using Attend = at::Tensor(const Heads&, const TokenLayout&, const TokenLayout&);
+
+/// qkv [T, 3, H, d] -> output and gradient of qkv.
+std::array<at::Tensor, 2> both_ways(Attend* attend, const at::Tensor& qkv_in, const TokenLayout& layout) {
+  const at::AutoGradMode with_gradients(true);
+  const at::Tensor qkv = qkv_in.detach().requires_grad_(true);
+  const auto parts = qkv.unbind(1);
+  const at::Tensor output = attend({parts[0], parts[1], parts[2]}, layout, layout);
+  const at::Tensor upstream = at::linspace(-1, 1, output.numel(), output.options()).view(output.sizes());
+  return {output.detach(), torch::autograd::grad({output}, {qkv}, {upstream})[0]};
+}
+
+/// Tried on three small samples.
+void try_on(const at::TensorOptions& options, std::int64_t width) {
+  constexpr std::int64_t kHeads = 2, kPadded = 20;
+  const auto layout = TokenLayout::of_lengths(at::tensor({3L, 1L, kPadded}, at::kLong), kPadded, options.device());
+  const std::int64_t count = layout.tokens() * 3 * kHeads * width;
+  // Without the device's generator, whose state a run may depend on.
+  const at::Tensor qkv =
+      at::arange(count, options.dtype(at::kFloat)).mul(0.7).sin().to(options).view({layout.tokens(), 3, kHeads, width});
+  const auto packed = both_ways(by_cuda_kernels, qkv, layout), padded = both_ways(by_padding, qkv, layout);
+  const double tolerance = qkv.scalar_type() == at::kFloat ? 1e-2 : 5e-2;  // TF32 counts as float32
+  for (std::size_t i = 0; i < packed.size(); ++i) {
+    const double difference = (packed[i].to(at::kFloat) - padded[i].to(at::kFloat)).abs().max().item<double>();
+    const double scale = padded[i].to(at::kFloat).abs().max().item<double>();
+    if (!(difference <= tolerance * scale))
+      throw Error("its {} differ by {} from those of padded ones, whose largest is {}",
+                  i == 0 ? "outputs" : "gradients", difference, scale);
+  }
+}
+
+/// Whether PyTorch's kernels for packed samples run on this device and agree with attention over padded ones. Said
+/// once for each type and width of a head.
+bool cuda_kernels_work(const at::TensorOptions& options, std::int64_t width) {
+  static std::mutex mutex;
+  static std::map<std::tuple<at::DeviceIndex, at::ScalarType, std::int64_t>, bool> known;
+  const std::scoped_lock lock(mutex);
+  const auto type = at::typeMetaToScalarType(options.dtype());
+  const auto [entry, is_new] = known.try_emplace({options.device().index(), type, width}, false);
+  if (!is_new) return entry->second;
+  try {
+    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCUDA);
+    try_on(options, width);
+    entry->second = true;
+  } catch (const std::exception& error) {
+    log::warn("attention over packed texts is not used on {} ({}, heads of {}): {}", options.device().str(),
+              c10::toString(type), width, error.what());
+  }
+  return entry->second;
+}
+
+at::Tensor by_kernels_of_torch(const Heads& in, const TokenLayout& query_layout, const TokenLayout& layout) {
+  return (in.query.is_cuda() ? by_cuda_kernels : by_padding)(in, query_layout, layout).flatten(1);
+}
+
 void check(bool fits, const at::Tensor& query, const at::Tensor& key_value, std::int64_t heads) {
   if (fits) return;
   throw Error("packed attention: [{}] {} and [{}] with {} heads do not fit the kernel", fmt::join(query.sizes(), ", "),
               c10::toString(query.scalar_type()), fmt::join(key_value.sizes(), ", "), heads);
 }
 
-bool is_supported(at::ScalarType type, std::int64_t width, std::int64_t heads) {
+/// Widths that every kernel knows.
+bool is_supported(std::int64_t width, std::int64_t heads) {
   constexpr std::int64_t kMultiple = 16;
-  if (heads < 1 || width % heads != 0 || width / heads % kMultiple != 0) return false;
-  return cpu_kernels_run(type);
+  return heads >= 1 && width % heads == 0 && width / heads % kMultiple == 0;
+}
+
+bool own_kernel_runs(const at::Tensor& x) { return x.is_cpu() && cpu_kernels_run(x.scalar_type()); }
+
+/// Whether tokens of `layout` can be attended to on the device of x.
+bool serves(const at::Tensor& x, const TokenLayout& layout) {
+  return own_kernel_runs(x) || layout.device_offsets().defined();
 }
 
 /// Each row contiguous in memory.
@@ -178,24 +281,36 @@ at::Tensor with_plain_rows(const at::Tensor& x) { return x.stride(1) == 1 ? x : 
 }  // namespace
 
 bool packed_attention_runs(const at::Tensor& x, std::int64_t width, std::int64_t heads) {
-  if (!x.is_cpu()) return false;
-  return is_supported(compute_type(x), width, heads);
+  const auto type = compute_type(x);
+  if (!is_supported(width, heads)) return false;
+  if (x.is_cpu()) return cpu_kernels_run(type);
+  const bool has_type = type == at::kFloat || type == at::kBFloat16;
+  return has_type && (!x.is_cuda() || cuda_kernels_work(x.options().dtype(type), width / heads));
 }
 
 at::Tensor packed_attention(const at::Tensor& query, const TokenLayout& query_layout, const at::Tensor& key_value,
                             const TokenLayout& layout, std::int64_t heads) {
-  check(query.is_cpu() && query.dim() == 2 && key_value.dim() == 2 && query.size(0) == query_layout.rows() &&
+  check(query.dim() == 2 && key_value.dim() == 2 && query.size(0) == query_layout.rows() &&
             key_value.size(0) == layout.rows() && key_value.size(1) == 2 * query.size(1) &&
-            query.scalar_type() == key_value.scalar_type() && is_supported(query.scalar_type(), query.size(1), heads),
+            query.scalar_type() == key_value.scalar_type() && is_supported(query.size(1), heads) &&
+            serves(query, layout),
         query, key_value, heads);
+  if (!own_kernel_runs(query)) {
+    const auto parts = key_value.unflatten(1, {2, heads, -1}).unbind(1);
+    return by_kernels_of_torch({query.unflatten(1, {heads, -1}), parts[0], parts[1]}, query_layout, layout);
+  }
   return PackedAttention::apply(with_plain_rows(query), std::optional(with_plain_rows(key_value)),
                                 query_layout.offsets(), layout.offsets(), heads);
 }
 
 at::Tensor packed_self_attention(const at::Tensor& qkv, const TokenLayout& layout, std::int64_t heads) {
-  check(qkv.is_cpu() && qkv.dim() == 2 && qkv.size(1) % 3 == 0 && qkv.size(0) == layout.rows() &&
-            is_supported(qkv.scalar_type(), qkv.size(1) / 3, heads),
+  check(qkv.dim() == 2 && qkv.size(1) % 3 == 0 && qkv.size(0) == layout.rows() &&
+            is_supported(qkv.size(1) / 3, heads) && serves(qkv, layout),
         qkv, qkv, heads);
+  if (!own_kernel_runs(qkv)) {
+    const auto parts = qkv.unflatten(1, {3, heads, -1}).unbind(1);
+    return by_kernels_of_torch({parts[0], parts[1], parts[2]}, layout, layout);
+  }
   return PackedAttention::apply(with_plain_rows(qkv), std::optional<at::Tensor>(), layout.offsets(), layout.offsets(),
                                 heads);
 }

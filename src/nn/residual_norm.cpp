@@ -107,6 +107,14 @@ struct ResidualNorm : torch::autograd::Function<ResidualNorm> {
   }
 };
 
+ResidualNormOutput by_operators(const at::Tensor& residual, const at::Tensor& branch, const LayerNorm& norm, Keep keep,
+                                at::ScalarType type) {
+  const at::Tensor sum = branch.defined() ? residual + branch : residual;
+  const at::Tensor normed = norm.forward(sum);
+  if (keep == Keep::sum) return {sum, normed.to(type), {}};
+  return {{}, normed.to(type), normed.to(at::kFloat)};
+}
+
 }  // namespace
 
 ResidualNormOutput residual_norm(const at::Tensor& residual, const at::Tensor& branch, const LayerNorm& norm, Keep keep,
@@ -118,10 +126,8 @@ ResidualNormOutput residual_norm(const at::Tensor& residual, const at::Tensor& b
     throw Error("residual norm: [T, {}] float32 and a branch of that shape are needed, found {} [{}]", width,
                 c10::toString(residual.scalar_type()), fmt::join(residual.sizes(), ", "));
   }
-  for (const auto needed : {type, branch.defined() ? branch.scalar_type() : type}) {
-    if (!cpu_kernels_run(needed))
-      throw Error("residual norm: this machine has no kernels for {}", c10::toString(needed));
-  }
+  const bool has_kernels = cpu_kernels_run(type) && (!branch.defined() || cpu_kernels_run(branch.scalar_type()));
+  if (!residual.is_cpu() || !has_kernels) return by_operators(residual, branch, norm, keep, type);
   const auto outputs = ResidualNorm::apply(residual, branch.defined() ? std::optional(branch) : std::nullopt,
                                            norm.weight, norm.bias, norm.eps(), keep == Keep::sum, type);
   if (keep == Keep::sum) return {branch.defined() ? outputs[1] : residual, outputs[0], {}};

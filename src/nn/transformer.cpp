@@ -99,7 +99,7 @@ at::Tensor TransformerLayer::forward_first(const Stream& in, const TokenLayout& 
     input = begin.normed;
   }
   const auto out = finish(layout.first(x), attention_->forward_first(input, layout),
-                          TokenLayout::uniform(layout.samples(), 1), context);
+                          TokenLayout::uniform(layout.samples(), 1, x.device()), context);
   return out.pending.defined() ? out.x + out.pending : out.x;
 }
 
@@ -152,8 +152,10 @@ Stream pass(const ForwardContext& context, const Stream& in, const Layer& layer)
 
 // Layers are passed with copies of all that they need: backward may call them when the caller has gone.
 
+// Without a mask CUDA has attention kernels that are faster than those for samples of different lengths.
+
 at::Tensor Transformer::forward(at::Tensor x, const at::Tensor& mask, const ForwardContext& context) const {
-  if (!mask.defined() && serves_packed(x)) {
+  if (!mask.defined() && x.is_cpu() && serves_packed(x)) {
     const auto layout = TokenLayout::uniform(x.size(0), x.size(1));
     return layout.unpack(forward(layout.pack(x), layout, context));
   }
@@ -163,7 +165,7 @@ at::Tensor Transformer::forward(at::Tensor x, const at::Tensor& mask, const Forw
 }
 
 at::Tensor Transformer::forward_first(at::Tensor x, const at::Tensor& mask, const ForwardContext& context) const {
-  if (!mask.defined() && serves_packed(x)) {
+  if (!mask.defined() && x.is_cpu() && serves_packed(x)) {
     const auto layout = TokenLayout::uniform(x.size(0), x.size(1));
     return forward_first(layout.pack(x), layout, context);
   }

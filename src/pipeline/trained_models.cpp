@@ -54,6 +54,7 @@ InputSpec input_of(const Job& job, const ModelSource& source) {
   input.modality = source.spec.modality;
   if (input.modality == Modality::image) return input;
   input.min_padding = min_padding(source.spec.text);
+  input.longest_text = job.config.data.max_length;
   if (source.role == Role::teacher) {  // several teachers read the same batches
     for (const auto& teacher : job.teachers)
       input.min_padding = std::max(input.min_padding, min_padding(teacher.spec.text));

@@ -190,6 +190,7 @@ Trained train(Job& job, const Recipe& recipe) {
                      .joint_teacher = result.joint_teacher.get(),
                      .joint_objective = joint_objective ? &*joint_objective : nullptr,
                      .checkpoints = rank_zero ? &checkpoints : nullptr};
+  parts.make_graph = graph_factory(config, job.world);
   parts.assembler.teacher_outputs = recipe.cached;
   parts.assembler.augment = config.augment;
   parts.assembler.seed = static_cast<std::uint64_t>(config.training.seed);
@@ -281,6 +282,16 @@ TrainerSpec trainer_spec(const Config& config, const ModelSource& source) {
           .checkpoint_every = std::chrono::duration<double>(training.checkpoint_minutes * 60),
           .max_bad_steps = training.max_bad_steps,
           .spike_factor = training.spike_factor};
+}
+
+std::function<std::unique_ptr<DeviceGraph>()> graph_factory(const Config& config, const World& world) {
+  if (!config.training.cuda_graphs) return {};
+  const char* const obstacle = !world.device().is_cuda() ? "device is not a GPU"
+                               : world.size() > 1        ? "gradients of several ranks are averaged within a step"
+                                                         : nullptr;
+  if (obstacle == nullptr) return make_cuda_graph;
+  if (world.rank() == 0) log::warn("training.cuda_graphs: steps are not recorded: {}", obstacle);
+  return {};
 }
 
 EvaluationOptions evaluation_options(const Config& config, Role role) {

@@ -61,11 +61,31 @@ Batch to_device(Batch batch, at::Device device) {
   }
   for (auto* tensor : {&batch.student.pixels, &batch.student.input_ids, &batch.student.attention_mask}) move(*tensor);
   for (auto& tensor : batch.labels) move(tensor);
+  if (!device.is_cpu()) batch.device_keys = batch.sample_keys.to(device, /*non_blocking=*/true);
   if (auto& outputs = batch.teacher_outputs) {
     for (auto* tensor : {&outputs->img_raw, &outputs->txt_raw, &outputs->img_proj, &outputs->txt_proj}) move(*tensor);
     for (auto& tensor : outputs->logits) move(tensor);
   }
   return batch;
+}
+
+std::vector<at::Tensor*> device_tensors(Batch& batch) {
+  std::vector<at::Tensor*> all;
+  const auto add = [&](at::Tensor& tensor) {
+    if (tensor.defined()) all.push_back(&tensor);
+  };
+  for (auto* input : {&batch.teacher, &batch.student}) {
+    for (auto* tensor :
+         {&input->pixels, &input->input_ids, &input->attention_mask, &input->has_image, &input->has_text})
+      add(*tensor);
+  }
+  for (auto& labels : batch.labels) add(labels);
+  add(batch.device_keys);
+  if (auto& outputs = batch.teacher_outputs) {
+    for (auto* tensor : {&outputs->img_raw, &outputs->txt_raw, &outputs->img_proj, &outputs->txt_proj}) add(*tensor);
+    for (auto& logits : outputs->logits) add(logits);
+  }
+  return all;
 }
 
 std::array<InputSpec, 2> input_specs(const PackedInfo& info) {
@@ -125,9 +145,22 @@ BatchAssembler::BatchAssembler(const SampleSource& source, AssemblerOptions opti
     share_pixels_ = reads(a, Modality::image) && reads(b, Modality::image) && a.image_stream == b.image_stream &&
                     a.policy.bgr == b.policy.bgr && teacher_->table == student_->table;
     share_tokens_ = reads(a, Modality::text) && reads(b, Modality::text) && a.token_stream == b.token_stream &&
-                    a.pad_id == b.pad_id && a.min_padding == b.min_padding;
+                    a.pad_id == b.pad_id && a.min_padding == b.min_padding && a.padding_step == b.padding_step &&
+                    a.longest_text == b.longest_text;
   }
 }
+
+namespace {
+
+void pin(TeacherOutputs& outputs) {
+  const auto pinned = [](at::Tensor& tensor) {
+    if (tensor.defined()) tensor = tensor.pin_memory();
+  };
+  for (auto* tensor : {&outputs.img_raw, &outputs.txt_raw, &outputs.img_proj, &outputs.txt_proj}) pinned(*tensor);
+  for (auto& logits : outputs.logits) pinned(logits);
+}
+
+}  // namespace
 
 Batch BatchAssembler::assemble(const BatchPlan& plan) const {
   constexpr std::int64_t kFiller[] = {0};
@@ -144,7 +177,7 @@ Batch BatchAssembler::assemble(const BatchPlan& plan) const {
   batch.rows = plan.rows;
   batch.shares = plan.shares;
   batch.labels = labels(records);
-  batch.sample_keys = at::empty({static_cast<std::int64_t>(records.size())}, at::kLong);
+  batch.sample_keys = empty({std::ssize(records)}, at::kLong);
   std::transform(records.begin(), records.end(), batch.sample_keys.mutable_data_ptr<std::int64_t>(),
                  [](const Record& record) { return std::bit_cast<std::int64_t>(record.sample_key); });
   if (plan.text_rows.empty()) {
@@ -156,6 +189,7 @@ Batch BatchAssembler::assemble(const BatchPlan& plan) const {
     // A filler row stands for view 0: it weighs nothing.
     const std::vector<std::int64_t> filler_view(options_.augment.views > 0 && plan.rows.empty() ? 1 : 0);
     batch.teacher_outputs = options_.teacher_outputs->rows(rows, plan.rows.empty() ? filler_view : plan.views);
+    if (options_.pin_memory) pin(*batch.teacher_outputs);
   }
   return batch;
 }
@@ -172,6 +206,7 @@ void BatchAssembler::add_inputs(Batch& batch, std::span<const Record> records, s
   if (share_tokens_) {
     batch.student.input_ids = batch.teacher.input_ids;
     batch.student.attention_mask = batch.teacher.attention_mask;
+    batch.student.text_lengths = batch.teacher.text_lengths;
   }
   add(*student_, batch.student, !share_pixels_, !share_tokens_);
 }
@@ -211,25 +246,32 @@ void BatchAssembler::add_tokens(const Tower& tower, std::span<const Record> reco
   const auto tokens_of = [&](const Record& record) {
     return record.tokens.at(static_cast<std::size_t>(tower.spec.token_stream));
   };
-  std::size_t longest = 0;
+  std::int64_t longest = 0;
   for (const auto& record : records) {
     if (tokens_of(record).empty())
       throw Error("sample {}: its text has no tokens, not even the special ones", record.id);
-    longest = std::max(longest, tokens_of(record).size());
+    longest = std::max(longest, std::ssize(tokens_of(record)));
   }
-  longest += static_cast<std::size_t>(tower.spec.min_padding);
-  const std::vector<std::int64_t> shape{static_cast<std::int64_t>(records.size()), static_cast<std::int64_t>(longest)};
+  const std::int64_t step = tower.spec.padding_step, stepped = (longest + step - 1) / step * step;
+  longest = std::min(stepped, std::max(longest, tower.spec.longest_text)) + tower.spec.min_padding;
+  const std::vector<std::int64_t> shape{std::ssize(records), longest};
   input.input_ids = empty(shape, at::kLong);
   input.attention_mask = empty(shape, at::kBool);
   auto* ids = input.input_ids.mutable_data_ptr<std::int64_t>();
   auto* mask = input.attention_mask.mutable_data_ptr<bool>();
+  const at::Tensor lengths = at::empty({shape[0]}, at::kLong);
+  auto* length = lengths.mutable_data_ptr<std::int64_t>();
+  bool has_padding_token = false;
   for (const auto& record : records) {
     const auto tokens = tokens_of(record);
+    *length++ = std::ssize(tokens);
+    has_padding_token = has_padding_token || std::find(tokens.begin(), tokens.end(), tower.spec.pad_id) != tokens.end();
     std::fill(std::copy(tokens.begin(), tokens.end(), ids), ids + longest, tower.spec.pad_id);
     std::fill(std::fill_n(mask, tokens.size(), true), mask + longest, false);
     ids += longest;
     mask += longest;
   }
+  if (!has_padding_token) input.text_lengths = lengths;
 }
 
 std::vector<at::Tensor> BatchAssembler::labels(std::span<const Record> records) const {

@@ -49,6 +49,7 @@ AdamW::AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options, s
     met_.emplace_back(has_rows ? static_cast<std::size_t>(tensors[i].size(0)) : 0, false);
   }
   step_ = at::zeros({}, tensors.front().options().requires_grad(false));
+  rates_ = at::zeros({2}, step_.options());
 }
 
 /// What gradients are divided by, in the kernels that read them, rather than in a pass of its own. It is exactly 1
@@ -58,10 +59,10 @@ std::optional<at::Tensor> AdamW::divisor(const Step& step) const {
   return ((step.norm + 1e-6) / options_.clip_norm).clamp_min(1.0);
 }
 
-void AdamW::update_by_torch(const std::vector<at::Tensor>& parameters, double learning_rate, const Step& step) {
+void AdamW::update_by_torch(const std::vector<at::Tensor>& parameters, const Step& step) {
   const auto all = std::ssize(parameters), scaled = static_cast<std::ptrdiff_t>(scaled_);
   for (const auto& [begin, end, rate] :
-       {std::tuple(std::ptrdiff_t{0}, scaled, learning_rate * scale_), std::tuple(scaled, all, learning_rate)}) {
+       {std::tuple(std::ptrdiff_t{0}, scaled, rates_[0]), std::tuple(scaled, all, rates_[1])}) {
     if (begin == end) continue;
     const auto part = [begin = begin, end = end](const std::vector<at::Tensor>& tensors) {
       return std::vector<at::Tensor>(tensors.begin() + begin, tensors.begin() + end);
@@ -121,8 +122,8 @@ class Pieces {
 
 }  // namespace
 
-void AdamW::update_on_cpu(const std::vector<at::Tensor>& parameters, double learning_rate, const Step& step,
-                          const RowsOf& rows_of, const CopyOf& copy_of) {
+void AdamW::update_on_cpu(const std::vector<at::Tensor>& parameters, const Step& step, const RowsOf& rows_of,
+                          const CopyOf& copy_of) {
   if (step.skipped.item<float>() != 0) return;
   const auto clipped = divisor(step);
   const kernels::AdamWNumbers numbers{.beta1 = options_.betas[0],
@@ -131,8 +132,8 @@ void AdamW::update_on_cpu(const std::vector<at::Tensor>& parameters, double lear
                                       .weight_decay = options_.weight_decay,
                                       .step = step_.item<float>(),
                                       .divisor = clipped ? clipped->item<float>() : 1};
-  const auto factors = kernels::adamw_factors(numbers, learning_rate);
-  const auto scaled_factors = kernels::adamw_factors(numbers, learning_rate * scale_);
+  const auto factors = kernels::adamw_factors(numbers, learning_rate_);
+  const auto scaled_factors = kernels::adamw_factors(numbers, learning_rate_ * scale_);
   std::vector<kernels::AdamWPiece> list;
   Pieces pieces(list);
   std::vector<at::Tensor> gradients;  // held while they are read
@@ -168,7 +169,20 @@ void AdamW::update_on_cpu(const std::vector<at::Tensor>& parameters, double lear
   });
 }
 
+void AdamW::set_learning_rate(double learning_rate) {
+  const at::NoGradGuard no_grad;
+  learning_rate_ = learning_rate;
+  if (step_.is_cpu()) return;
+  rates_[0].fill_(learning_rate * scale_);
+  rates_[1].fill_(learning_rate);
+}
+
 AdamW::Step AdamW::step(double learning_rate, const at::Tensor& skip, const RowsOf& rows_of, const CopyOf& copy_of) {
+  set_learning_rate(learning_rate);
+  return update(skip, rows_of, copy_of);
+}
+
+AdamW::Step AdamW::update(const at::Tensor& skip, const RowsOf& rows_of, const CopyOf& copy_of) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> parameters;
   for (const auto& [name, tensor] : parameters_) {
@@ -181,9 +195,9 @@ AdamW::Step AdamW::step(double learning_rate, const at::Tensor& skip, const Rows
   if (skip.defined()) result.skipped = at::maximum(result.skipped, skip.ne(0).to(at::kFloat));
   step_.add_(1 - result.skipped);
   if (step_.is_cpu()) {
-    update_on_cpu(parameters, learning_rate, result, rows_of, copy_of);
+    update_on_cpu(parameters, result, rows_of, copy_of);
   } else {
-    update_by_torch(parameters, learning_rate, result);
+    update_by_torch(parameters, result);
   }
   return result;
 }

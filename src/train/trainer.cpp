@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "device_batches.h"
 #include "mmkd/base/error.h"
 #include "mmkd/base/log.h"
 #include "mmkd/comm/activity.h"
@@ -13,6 +14,7 @@
 #include "mmkd/train/precision.h"
 #include "model_state.h"
 #include "row_gradients.h"
+#include "step_graphs.h"
 
 namespace mmkd {
 namespace {
@@ -80,8 +82,8 @@ std::vector<at::Tensor> values(const std::vector<NamedTensor>& named) {
 
 ModelInput slice(const ModelInput& input, std::int64_t begin, std::int64_t end) {
   const auto cut = [&](const at::Tensor& tensor) { return tensor.defined() ? tensor.slice(0, begin, end) : tensor; };
-  return {cut(input.pixels), cut(input.input_ids), cut(input.attention_mask), cut(input.has_image),
-          cut(input.has_text)};
+  return {cut(input.pixels),       cut(input.input_ids), cut(input.attention_mask),
+          cut(input.text_lengths), cut(input.has_image), cut(input.has_text)};
 }
 
 /// Rows [begin, end) of this rank's part.
@@ -91,6 +93,7 @@ Batch slice(const Batch& batch, std::int64_t begin, std::int64_t end) {
   part.student = slice(batch.student, begin, end);
   for (auto& labels : part.labels) labels = labels.slice(0, begin, end);
   part.sample_keys = batch.sample_keys.slice(0, begin, end);
+  if (batch.device_keys.defined()) part.device_keys = batch.device_keys.slice(0, begin, end);
   if (part.teacher_outputs) {
     auto& outputs = *part.teacher_outputs;
     for (at::Tensor* tensor : {&outputs.img_raw, &outputs.txt_raw, &outputs.img_proj, &outputs.txt_proj})
@@ -114,6 +117,13 @@ Trainer::Trainer(const TrainerParts& parts, const TrainerSpec& spec, TrainerHook
   loss_sums_ = at::zeros({static_cast<std::int64_t>(sum_names().size())},
                          at::TensorOptions(at::kDouble).device(parts.world.device()));
   step_terms_ = at::zeros_like(loss_sums_);
+  skipped_ = at::zeros({}, loss_sums_.options().dtype(at::kFloat));
+  if (!parts_.world.device().is_cpu()) device_step_ = at::zeros({1}, loss_sums_.options().dtype(at::kLong));
+  if (parts_.make_graph) {
+    if (parts_.world.size() > 1 || spec_.micro_batch_size > 0 || spec_.spike_factor > 0)
+      throw Error("trainer: graphs of steps need one rank, and neither micro-batches nor spike_factor");
+    graphs_ = std::make_unique<StepGraphs>(parts_.make_graph);
+  }
   if (parts_.checkpoints != nullptr) writer_.emplace(*parts_.checkpoints);
   if (spec_.micro_batch_size > 0 && parts_.objective.relational() && parts_.joint_teacher != nullptr) {
     throw UsageError(
@@ -147,6 +157,7 @@ ScheduleConfig Trainer::schedule() const {
 
 TrainOutcome Trainer::run() {
   activity().enter_phase(spec_.stage);
+  const StreamOfGraphs stream(graphs_ ? parts_.world.device() : at::kCPU);
   began_ = std::chrono::steady_clock::now();
   collectives_before_ = activity().state().collective_seconds;
   // After resume(): the broadcast of the initial parameters inside is then a check, not a change.
@@ -178,6 +189,10 @@ void Trainer::train_epoch() {
   options.pin_memory = parts_.world.device().is_cuda();
   // Under autocast pictures are rounded by the first layer that sees them; so they are when they are made.
   if (spec_.precision == Precision::bf16) options.pixel_type = at::kBFloat16;
+  // Few sizes of batches, each of which is recorded.
+  constexpr std::int64_t kPaddingStep = 32;
+  for (auto* input : {&options.teacher, &options.student})
+    if (graphs_ && *input) (*input)->padding_step = kPaddingStep;
   BatchLoader loader(BatchAssembler(parts_.train, options),
                      epoch_plans(sampler_, {.world = parts_.world.size(),
                                             .seed = spec_.seed,
@@ -185,12 +200,11 @@ void Trainer::train_epoch() {
                                             .start_step = step_in_epoch_,
                                             .views = spec_.views}),
                      {.num_workers = spec_.num_workers});
-  for (;;) {
-    const auto asked = std::chrono::steady_clock::now();
-    auto batch = loader.next();
-    waited_for_data_ += seconds_since(asked);
-    if (!batch) break;
-    train_step(to_device(std::move(*batch), parts_.world.device()));
+  const double waited_before = waited_for_data_;
+  DeviceBatches batches(std::move(loader), parts_.world.device());
+  while (const auto batch = batches.next()) {
+    waited_for_data_ = waited_before + batches.waited();
+    train_step(*batch, batches);
     vote();
   }
 }
@@ -205,7 +219,32 @@ std::vector<at::Tensor> Trainer::buffers() const {
   return all;
 }
 
-void Trainer::train_step(Batch batch) {
+void Trainer::train_step(const Batch& batch, DeviceBatches& batches) {
+  last_lr_ = learning_rate(schedule(), step_);
+  optimizer_.set_learning_rate(last_lr_);
+  if (device_step_.defined()) device_step_.fill_(step_);
+  double loss = 0;
+  if (graphs_) {
+    graphs_->run(batch, [this](const Batch& of_graph, bool recorded) {
+      recorded_ = recorded;
+      compute_step(of_graph);
+    });
+  } else {
+    loss = compute_step(batch);
+  }
+  batches.fetch_next();
+  ++step_;
+  ++step_in_epoch_;
+  samples_ += batch.shares.global_count;
+  activity().tick(step_);
+  check_step(batch, skipped_, loss);
+  direct_->release();
+  if (hooks_.on_step) report_step();
+}
+
+/// The step but for what the host keeps of it. The loss is that of the global batch where spikes are watched for, which
+/// waits for the device; 0 otherwise.
+double Trainer::compute_step(const Batch& batch) {
   direct_->begin_step();
   optimizer_.zero_grad([&](const at::Tensor& parameter) { return direct_->serves(parameter); });
   const at::Tensor sums_before = loss_sums_.clone();
@@ -214,7 +253,6 @@ void Trainer::train_step(Batch batch) {
   for (const auto& buffer : changing) buffers_before.push_back(buffer.clone());
   step_terms_.zero_();
   sync_->begin_step();
-  const auto global_count = batch.shares.global_count;
   const std::int64_t rows = batch.labels.at(0).size(0);
   const std::int64_t part = spec_.micro_batch_size > 0 ? std::min(spec_.micro_batch_size, rows) : rows;
   if (spec_.micro_batch_size > 0 && parts_.objective.relational()) {
@@ -224,7 +262,6 @@ void Trainer::train_step(Batch batch) {
   }
   direct_->end_step();
   average_rows(parts_.world, *direct_, tables_of(parts_));
-  last_lr_ = learning_rate(schedule(), step_);
   const bool watches_spikes = spec_.spike_factor > 0;
   const double loss = watches_spikes ? global_loss(batch) : 0;
   at::Tensor spike;
@@ -234,21 +271,15 @@ void Trainer::train_step(Batch batch) {
   const auto copy_of = [this](const at::Tensor& parameter) {
     return working_weights_ ? working_weights_->copy_of(parameter) : at::Tensor();
   };
-  const at::Tensor skipped = optimizer_.step(last_lr_, spike, rows_of, copy_of).skipped;
+  skipped_.copy_(optimizer_.update(spike, rows_of, copy_of).skipped);
   // Nothing of a bad step stays.
-  const at::Tensor bad = skipped.ne(0);
+  const at::Tensor bad = skipped_.ne(0);
   loss_sums_.copy_(at::where(bad, sums_before, loss_sums_));
   for (std::size_t i = 0; i < changing.size(); ++i) {
     at::Tensor buffer = changing[i];
     buffer.copy_(at::where(bad, buffers_before[i], buffer));
   }
-  ++step_;
-  ++step_in_epoch_;
-  samples_ += global_count;
-  activity().tick(step_);
-  check_step(batch, skipped, loss);
-  direct_->release();
-  if (hooks_.on_step) report_step();
+  return loss;
 }
 
 void Trainer::report_step() const {
@@ -357,6 +388,9 @@ nn::ForwardContext Trainer::context_of(const Batch& batch) const {
           .seed = spec_.seed,
           .step = static_cast<std::uint64_t>(step_),
           .sample_keys = batch.sample_keys,
+          .device_keys = batch.device_keys,
+          .device_step = device_step_,
+          .recorded = recorded_,
           .ranks = uses_batch_ranks() ? batch_ranks_.get() : nullptr,
           .recompute = spec_.gradient_checkpointing,
           .only_filler = batch.rows.empty()};

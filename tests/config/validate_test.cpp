@@ -160,6 +160,16 @@ TEST(Validate, AMicroBatchIsNotLargerThanTheBatch) {
              "found 17"}));
 }
 
+TEST(Validate, GraphsHoldWholeSteps) {
+  const std::string on = "training.cuda_graphs=true";
+  EXPECT_EQ(problems(kMinimal, {on}), Lines{});
+  for (const char* other : {"training.micro_batch_size=4", "training.spike_factor=3"}) {
+    const auto found = problems(kMinimal, {on, other});
+    ASSERT_EQ(found.size(), 1U) << other;
+    EXPECT_NE(found[0].find("expected 0 with training.cuda_graphs"), std::string::npos) << found[0];
+  }
+}
+
 TEST(Validate, ATableHasFilesAndTasks) {
   EXPECT_EQ(problems(kMinimal, {"data.type=table"}),
             (Lines{"c.yaml:1:1: data.table.train: expected a file, found nothing",

@@ -1,5 +1,6 @@
 // The CUDA plug-in loads as a whole and tells who it is, on machines without a GPU too.
 #include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <torch/version.h>
@@ -38,6 +39,44 @@ TEST(CudaPlugin, ReportsWhyNcclCannotStart) {
   char error[256] = "";
   EXPECT_EQ(plugin->make_nccl_backend(&request, error, sizeof error), nullptr);
   EXPECT_FALSE(std::string(error).empty());
+}
+
+/// Dropout looks for it by name and type.
+TEST(CudaPlugin, BringsTheOperatorOfDropout) {
+  ASSERT_NE(load(), nullptr);
+  using Operator = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, const at::Tensor&,
+                              std::int64_t, std::int64_t, std::int64_t, double);
+  const auto schema = c10::Dispatcher::singleton().findSchema({"mmkd::keyed_dropout", ""});
+  ASSERT_TRUE(schema);
+  EXPECT_NO_THROW(schema->typed<Operator>());
+  EXPECT_TRUE(schema->hasKernelForDispatchKey(c10::DispatchKey::CUDA));
+}
+
+TEST(CudaPlugin, CompilesItsKernels) {
+  const auto* plugin = load();
+  ASSERT_NE(plugin, nullptr);
+  for (const char* architecture : {"sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"}) {
+    char error[4096] = "";
+    EXPECT_TRUE(plugin->kernels_compile(architecture, error, sizeof error)) << error;
+  }
+  char error[4096] = "";
+  EXPECT_FALSE(plugin->kernels_compile("sm_1", error, sizeof error));
+  EXPECT_NE(std::string(error).find("sm_1"), std::string::npos) << error;
+}
+
+TEST(CudaPlugin, ReportsWhyThereIsNoGraph) {
+  const auto* plugin = load();
+  ASSERT_NE(plugin, nullptr);
+  if (plugin->device_count() > 0) GTEST_SKIP() << "this machine has a GPU";
+  char error[4096] = "";
+  void* graph = plugin->make_graph(error, sizeof error);
+  if (graph == nullptr) {
+    EXPECT_STRNE(error, "");
+    return;
+  }
+  EXPECT_FALSE(plugin->begin_graph(graph, error, sizeof error));
+  EXPECT_STRNE(error, "");
+  plugin->delete_graph(graph);
 }
 
 }  // namespace

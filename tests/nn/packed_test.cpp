@@ -52,6 +52,34 @@ TEST(TokenLayout, RefusesMasksWithHolesOrWithoutTokens) {
   EXPECT_FALSE(TokenLayout::of_mask(mask_of({3, 0}, 4)));
 }
 
+TEST(TokenLayout, OfLengthsIsThatOfTheMaskWithoutSpareRows) {
+  const std::vector<std::int64_t> lengths{7, 1, 30, 12, 30};
+  const auto by_mask = *TokenLayout::of_mask(mask_of(lengths, 31));
+  const auto by_length = TokenLayout::of_lengths(at::tensor(lengths, at::kLong), 31, at::kCPU);
+  const std::int64_t tokens = by_mask.tokens();
+  EXPECT_EQ(by_length.tokens(), tokens);
+  EXPECT_EQ(by_length.rows(), tokens);
+  EXPECT_EQ(by_length.padded(), 31);
+  EXPECT_TRUE(at::equal(by_length.offsets(), by_mask.offsets()));
+  EXPECT_TRUE(at::equal(by_length.device_offsets(), by_mask.offsets().to(at::kInt)));
+  EXPECT_FALSE(by_mask.device_offsets().defined());
+  const at::Tensor padded = at::randn({5, 31, 2});
+  const at::Tensor packed = by_length.pack(padded);
+  EXPECT_TRUE(at::equal(packed, by_mask.pack(padded).narrow(0, 0, tokens)));
+  EXPECT_TRUE(at::equal(by_length.unpack(packed), by_mask.unpack(by_mask.pack(padded))));
+  EXPECT_TRUE(at::equal(by_length.first(packed), by_mask.first(packed)));
+  EXPECT_TRUE(at::equal(by_length.positions(), by_mask.positions().narrow(0, 0, tokens)));
+}
+
+TEST(TokenLayout, RefusesLengthsThatDoNotFit) {
+  for (const std::int64_t wrong : {0, 6}) {
+    const auto make = [&] {
+      return TokenLayout::of_lengths(at::tensor({std::int64_t{3}, wrong}, at::kLong), 5, at::kCPU);
+    };
+    EXPECT_THROW(make(), Error) << wrong;
+  }
+}
+
 TEST(PackedDropout, GivesPaddedTokensBits) {
   at::manual_seed(1);
   const at::Tensor mask = mask_of({7, 1, 200, 33}, 200);
@@ -106,6 +134,31 @@ TEST_P(PackedAttention, AgreesWithFloat64ForwardAndBackward) {
     EXPECT_LT(largest_difference(output.detach(), expected.detach()), tolerance()) << width << " / " << heads;
     EXPECT_LT(largest_difference(qkv.grad(), exact.grad()), tolerance()) << width << " / " << heads;
   }
+}
+
+/// What devices without a kernel of ours get.
+TEST_P(PackedAttention, AgreesWithFloat64WithoutTheKernel) {
+  const NoCpuKernels none;
+  const std::vector<std::int64_t> lengths{1, 2, 17, 64, 197, 25};
+  const auto layout = TokenLayout::of_lengths(at::tensor(lengths, at::kLong), 200, at::kCPU);
+  const at::Tensor qkv = at::randn({layout.rows(), 3 * 64}).to(GetParam()).requires_grad_(true);
+  const at::Tensor upstream = at::randn({layout.rows(), 64}).to(GetParam());
+  const at::Tensor output = packed_self_attention(qkv, layout, 2);
+  const at::Tensor first =
+      packed_attention(layout.first(qkv.slice(1, 0, 64)), TokenLayout::uniform(6, 1), qkv.slice(1, 64, 192), layout, 2);
+  EXPECT_LT(largest_difference(first.detach(), layout.first(output.detach())), tolerance());
+  output.backward(upstream);
+  const at::Tensor exact = qkv.detach().to(at::kDouble).requires_grad_(true);
+  std::vector<at::Tensor> parts;
+  for (std::int64_t b = 0; b < layout.samples(); ++b) {
+    const auto rows = exact.slice(0, layout.offsets_data()[b], layout.offsets_data()[b + 1]).chunk(3, 1);
+    parts.push_back(reference(rows[0], rows[1], rows[2], 2));
+  }
+  const at::Tensor expected = at::cat(parts);
+  expected.backward(upstream.to(at::kDouble));
+  EXPECT_LT(largest_difference(output.detach(), expected.detach()), tolerance());
+  EXPECT_LT(largest_difference(qkv.grad(), exact.grad()), tolerance());
+  EXPECT_THROW(packed_self_attention(qkv, *TokenLayout::of_mask(mask_of(lengths, 200)), 2), Error);
 }
 
 TEST_P(PackedAttention, ASampleDoesNotSeeTheOthers) {
@@ -203,6 +256,22 @@ TEST_P(ResidualNorm, AgreesWithFloat64ForwardAndBackward) {
   }
 }
 
+TEST_P(ResidualNorm, ByOperatorsIsTheSame) {
+  const at::Tensor residual = at::randn({kRows, kWidth}), branch = at::randn({kRows, kWidth}).to(GetParam());
+  for (const auto keep : {Keep::sum, Keep::normed}) {
+    const auto by_kernel = residual_norm(residual, branch, norm_, keep, GetParam());
+    const NoCpuKernels none;
+    const auto by_operators = residual_norm(residual, branch, norm_, keep, GetParam());
+    ASSERT_EQ(by_operators.normed.scalar_type(), GetParam());
+    EXPECT_LT(largest_difference(by_operators.normed, by_kernel.normed), GetParam() == at::kFloat ? 1e-5 : 2e-2);
+    ASSERT_EQ(by_operators.sum.defined(), by_kernel.sum.defined());
+    ASSERT_EQ(by_operators.normed_float.defined(), by_kernel.normed_float.defined());
+    const at::Tensor kept = keep == Keep::sum ? by_operators.sum : by_operators.normed_float;
+    EXPECT_EQ(kept.scalar_type(), at::kFloat);
+    EXPECT_LT(largest_difference(kept, keep == Keep::sum ? by_kernel.sum : by_kernel.normed_float), 1e-5);
+  }
+}
+
 TEST_P(ResidualNorm, DoesNotDependOnTheNumberOfThreads) {
   const at::Tensor residual = at::randn({kRows, kWidth}).requires_grad_(true),
                    branch = at::randn({kRows, kWidth}).to(GetParam());
@@ -236,43 +305,51 @@ INSTANTIATE_TEST_SUITE_P(Types, ResidualNorm, testing::Values(at::kFloat, at::kB
 INSTANTIATE_TEST_SUITE_P(Types, PackedAttention, testing::Values(at::kFloat, at::kBFloat16),
                          [](const auto& type) { return std::string(c10::toString(type.param)); });
 
+/// Packed against padded tokens, with dropout, forward and backward; `layout`: of texts of 9, 30 and 1 tokens.
+void expect_packed_agrees(NormPlacement norm, const TokenLayout& layout) {
+  at::manual_seed(3);
+  Transformer transformer({.width = 64,
+                           .layers = 3,
+                           .heads = 2,
+                           .intermediate = 96,
+                           .norm = norm,
+                           .attention_output_dropout = 0.1,
+                           .activation_dropout = 0.1,
+                           .output_dropout = 0.1},
+                          "test");
+  for (auto& p : transformer.parameters()) p.data().normal_(0, 0.2);
+  assign_dropout_ids(transformer);
+  const at::Tensor mask = mask_of({9, 30, 1}, 30);
+  const ForwardContext context{.training = true, .seed = 3, .step = 5, .sample_keys = at::tensor({1, 2, 3}, at::kLong)};
+  const at::Tensor x = at::randn({3, 30, 64});
+  const auto gradients = [&](const at::Tensor& y, const at::Tensor& input) {
+    auto inputs = transformer.parameters();
+    inputs.push_back(input);
+    return torch::autograd::grad({(y * y).sum()}, inputs);
+  };
+  const at::Tensor padded_in = x.clone().requires_grad_(true), packed_in = x.clone().requires_grad_(true);
+  const at::Tensor padded = transformer.forward_first(padded_in, mask.unsqueeze(1).unsqueeze(1), context);
+  const at::Tensor packed = transformer.forward_first(layout.pack(packed_in), layout, context);
+  EXPECT_LT(largest_difference(packed.detach(), padded.detach()), 2e-5);
+  const auto expected = gradients(padded, padded_in), found = gradients(packed, packed_in);
+  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_LT(largest_difference(found[i], expected[i]), 1e-4) << i;
+  const at::Tensor padding = mask.unsqueeze(2);
+  const at::Tensor whole = transformer.forward(x, mask.unsqueeze(1).unsqueeze(1), context) * padding;
+  const at::Tensor by_packed = layout.unpack(transformer.forward(layout.pack(x), layout, context));
+  EXPECT_LT(largest_difference(by_packed.detach(), whole.detach()), 2e-5);
+}
+
+constexpr NormPlacement kNorms[] = {NormPlacement::before, NormPlacement::after};
+
 TEST(PackedTransformer, AgreesWithPaddedTokens) {
-  const TransformerSpec base{.width = 64,
-                             .layers = 3,
-                             .heads = 2,
-                             .intermediate = 96,
-                             .attention_output_dropout = 0.1,
-                             .activation_dropout = 0.1,
-                             .output_dropout = 0.1};
-  for (const auto norm : {NormPlacement::before, NormPlacement::after}) {
-    TransformerSpec spec = base;
-    spec.norm = norm;
-    at::manual_seed(3);
-    Transformer transformer(spec, "test");
-    for (auto& p : transformer.parameters()) p.data().normal_(0, 0.2);
-    assign_dropout_ids(transformer);
-    if (!transformer.serves_packed(at::zeros({1}))) GTEST_SKIP() << "this machine has no instructions for it";
-    const at::Tensor mask = mask_of({9, 30, 1}, 30);
-    const auto layout = *TokenLayout::of_mask(mask);
-    const ForwardContext context{
-        .training = true, .seed = 3, .step = 5, .sample_keys = at::tensor({1, 2, 3}, at::kLong)};
-    const at::Tensor x = at::randn({3, 30, 64});
-    const auto gradients = [&](const at::Tensor& y, const at::Tensor& input) {
-      auto inputs = transformer.parameters();
-      inputs.push_back(input);
-      return torch::autograd::grad({(y * y).sum()}, inputs);
-    };
-    const at::Tensor padded_in = x.clone().requires_grad_(true), packed_in = x.clone().requires_grad_(true);
-    const at::Tensor padded = transformer.forward_first(padded_in, mask.unsqueeze(1).unsqueeze(1), context);
-    const at::Tensor packed = transformer.forward_first(layout.pack(packed_in), layout, context);
-    EXPECT_LT(largest_difference(packed.detach(), padded.detach()), 2e-5);
-    const auto expected = gradients(padded, padded_in), found = gradients(packed, packed_in);
-    for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_LT(largest_difference(found[i], expected[i]), 1e-4) << i;
-    const at::Tensor padding = mask.unsqueeze(2);
-    const at::Tensor whole = transformer.forward(x, mask.unsqueeze(1).unsqueeze(1), context) * padding;
-    const at::Tensor by_packed = layout.unpack(transformer.forward(layout.pack(x), layout, context));
-    EXPECT_LT(largest_difference(by_packed.detach(), whole.detach()), 2e-5);
-  }
+  if (!packed_attention_runs(at::zeros({1}), 64, 2)) GTEST_SKIP() << "this machine has no instructions for it";
+  for (const auto norm : kNorms) expect_packed_agrees(norm, *TokenLayout::of_mask(mask_of({9, 30, 1}, 30)));
+}
+
+TEST(PackedTransformer, AgreesWithPaddedTokensWithoutKernels) {
+  const NoCpuKernels none;
+  const auto layout = TokenLayout::of_lengths(at::tensor({9, 30, 1}, at::kLong), 30, at::kCPU);
+  for (const auto norm : kNorms) expect_packed_agrees(norm, layout);
 }
 
 }  // namespace

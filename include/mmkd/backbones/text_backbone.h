@@ -15,15 +15,23 @@ namespace mmkd {
 
 // B batch, S tokens, D width of the tower
 
+/// Which tokens of a batch are real.
+struct TextMask {
+  // NOLINTNEXTLINE(google-explicit-constructor,hicpp-explicit-conversions): a mask alone says it too
+  TextMask(at::Tensor of_tokens, at::Tensor of_texts = {}) : mask(std::move(of_tokens)), lengths(std::move(of_texts)) {}
+  at::Tensor mask;     ///< [B, S] bool, true at real tokens
+  at::Tensor lengths;  ///< [B] int64 on the CPU: their numbers, where they are the first of each text; may be undefined
+};
+
 /// A text tower: token sequences to one feature vector each. All tokens are of type 0.
 class TextBackbone : public torch::nn::Module {
  public:
-  /// input_ids [B, S] int64, right-padded; attention_mask [B, S] bool, true at real tokens -> [B, S, D]. Rows of
-  /// padding have no meaning. Throws Error if S exceeds the positions that the tower has.
-  virtual at::Tensor forward_features(const at::Tensor& input_ids, const at::Tensor& attention_mask,
+  /// input_ids [B, S] int64, right-padded -> [B, S, D]. Rows of padding have no meaning. Throws Error if S exceeds the
+  /// positions that the tower has.
+  virtual at::Tensor forward_features(const at::Tensor& input_ids, const TextMask& attention_mask,
                                       const nn::ForwardContext& context) const = 0;
   /// -> [B, D]: row 0 of forward_features(), [CLS], without computing the other rows of the last layer.
-  virtual at::Tensor forward(const at::Tensor& input_ids, const at::Tensor& attention_mask,
+  virtual at::Tensor forward(const at::Tensor& input_ids, const TextMask& attention_mask,
                              const nn::ForwardContext& context) const = 0;
   virtual std::int64_t width() const = 0;
   /// The parameter [vocabulary, …] of which a batch uses the rows of its tokens, and nothing else.

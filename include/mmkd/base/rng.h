@@ -46,10 +46,15 @@ constexpr std::uint64_t mix64(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
+/// combine_keys() of the parts of `key` and one more.
+constexpr std::uint64_t extend_key(std::uint64_t key, std::uint64_t part) {
+  return mix64(key + 0x9E3779B97F4A7C15ULL + mix64(part));
+}
+
 /// One 64-bit key out of several parts; the order of the parts counts.
 constexpr std::uint64_t combine_keys(std::initializer_list<std::uint64_t> parts) {
   std::uint64_t h = 0x6A09E667F3BCC909ULL;
-  for (const auto part : parts) h = mix64(h + 0x9E3779B97F4A7C15ULL + mix64(part));
+  for (const auto part : parts) h = extend_key(h, part);
   return h;
 }
 

@@ -209,6 +209,7 @@ struct TrainingConfig {
   double warmup_fraction = 0.0;         ///< of all steps of the stage, linear; 0 disables
   std::int64_t micro_batch_size = 0;    ///< samples per rank and backward pass; 0: the rank's whole share of the batch
   bool gradient_checkpointing = false;  ///< transformer layers are computed again in backward
+  bool cuda_graphs = false;             ///< steps are recorded once and replayed on the GPU
   TeacherSelect teacher_select = TeacherSelect::last;
   TeacherOutputsFrom teacher = TeacherOutputsFrom::cached;
   std::int64_t keep_checkpoints = 2;  ///< most recent checkpoints kept

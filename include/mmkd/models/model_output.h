@@ -9,9 +9,12 @@ namespace mmkd {
 
 /// One tower pair's inputs for a batch, on the model's device.
 struct ModelInput {
-  at::Tensor pixels;               ///< [B, 3, H, W] float32, normalised
-  at::Tensor input_ids;            ///< [B, S] int64, right-padded
-  at::Tensor attention_mask;       ///< [B, S] bool, true at real tokens
+  at::Tensor pixels;          ///< [B, 3, H, W] float32, normalised
+  at::Tensor input_ids;       ///< [B, S] int64, right-padded
+  at::Tensor attention_mask;  ///< [B, S] bool, true at real tokens
+  /// [B] int64, always on the CPU: real tokens of each text. Undefined where they aren't known, or a text holds the
+  /// padding token itself.
+  at::Tensor text_lengths;
   at::Tensor has_image, has_text;  ///< [B] bool: false where that modality is missing; undefined: none is
 };
 

@@ -23,12 +23,12 @@ namespace mmkd::nn {
 /// not have B sample keys.
 at::Tensor keyed_dropout(const at::Tensor& x, double p, std::uint64_t layer_id, const ForwardContext& context);
 
-/// The same over packed tokens x [T, …], float32 or bfloat16 on the CPU: what padded tokens get.
+/// The same over packed tokens x [T, …], float32 or bfloat16 on the CPU or CUDA: what padded tokens get.
 at::Tensor keyed_dropout(const at::Tensor& x, const TokenLayout& layout, double p, std::uint64_t layer_id,
                          const ForwardContext& context);
 
 /// The definition above in tensor operations, for any device: true at kept positions, [B, positions] bool.
-/// keyed_dropout() takes it where there is no kernel of its own.
+/// keyed_dropout() takes it where there is no kernel of its own: of float64, and on CUDA without the plug-in's.
 at::Tensor keyed_dropout_mask(std::int64_t positions, double p, std::uint64_t layer_id, const ForwardContext& context,
                               at::Device device);
 

@@ -5,8 +5,8 @@
 
 #include "mmkd/nn/layers.h"
 
-// Passes over activations that PyTorch makes one after the other, each in one, differentiable. Only where
-// cpu_kernels_run(), for tensors on the CPU whose last dimension is a multiple of 16.
+// Passes over activations that PyTorch makes one after the other, differentiable: in one where cpu_kernels_run(), by
+// PyTorch's operators elsewhere. The last dimension is a multiple of 16.
 namespace mmkd::nn {
 
 struct ResidualNormOutput {

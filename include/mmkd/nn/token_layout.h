@@ -12,10 +12,13 @@ namespace mmkd::nn {
 class TokenLayout {
  public:
   /// Every sample has `tokens` of them.
-  static TokenLayout uniform(std::int64_t samples, std::int64_t tokens);
+  static TokenLayout uniform(std::int64_t samples, std::int64_t tokens, at::Device device = at::kCPU);
   /// The true values of mask [B, S] bool, on the CPU, and rows behind them up to a multiple of a sixteenth to an
   /// eighth. Nothing where those of a sample are not the first of its row, or where it has none.
   static std::optional<TokenLayout> of_mask(const at::Tensor& mask);
+  /// The first lengths[b] of S tokens of each sample; lengths [B] int64 on the CPU, each 1 … S. Without rows behind
+  /// them, and what packing needs is computed on `device`, so that nothing waits for it.
+  static TokenLayout of_lengths(const at::Tensor& lengths, std::int64_t padded, at::Device device);
 
   std::int64_t samples() const { return offsets_.size(0) - 1; }
   std::int64_t tokens() const { return offsets_data()[samples()]; }
@@ -23,6 +26,9 @@ class TokenLayout {
   /// [B + 1] int64 on the CPU: sample b has rows offsets[b] … offsets[b + 1] - 1.
   const at::Tensor& offsets() const { return offsets_; }
   const std::int64_t* offsets_data() const { return offsets_.const_data_ptr<std::int64_t>(); }
+  /// The same as int32 on the device of of_lengths() and uniform(); undefined on the CPU otherwise.
+  const at::Tensor& device_offsets() const { return device_offsets_; }
+  std::int64_t padded() const { return padded_; }  ///< S, at least the tokens of the longest sample
 
   /// The real elements of padded [B, S, …] -> [T, …]. Rows behind them repeat the first.
   at::Tensor pack(const at::Tensor& padded) const;
@@ -34,12 +40,13 @@ class TokenLayout {
   at::Tensor positions() const;
 
  private:
-  TokenLayout(at::Tensor offsets, std::int64_t padded, std::int64_t rows)
-      : offsets_(std::move(offsets)), padded_(padded), rows_(rows) {}
+  TokenLayout(at::Tensor offsets, std::int64_t padded, std::int64_t rows, at::Tensor device_offsets = {})
+      : offsets_(std::move(offsets)), device_offsets_(std::move(device_offsets)), padded_(padded), rows_(rows) {}
   bool is_padded() const { return tokens() != samples() * padded_; }
+  at::Tensor sample_numbers() const;
   at::Tensor padded_rows() const;
 
-  at::Tensor offsets_;
+  at::Tensor offsets_, device_offsets_;
   std::int64_t padded_;  // S
   std::int64_t rows_;
 };

@@ -55,6 +55,9 @@ TeacherCacheLayout cache_layout(const Job& job, std::size_t teacher);
 
 // How a configuration trains and evaluates a model.
 TrainerSpec trainer_spec(const Config& config, const ModelSource& source);
+
+/// TrainerParts::make_graph: empty unless asked for, and, with a warning, where it can't be done.
+std::function<std::unique_ptr<DeviceGraph>()> graph_factory(const Config& config, const World& world);
 ObjectiveSpec objective_spec(const Job& job, const ModelSource& source);
 EvaluationOptions evaluation_options(const Config& config, Role role);
 

@@ -50,6 +50,7 @@ struct Batch {
       student;  ///< tensors of a stream that was not asked for are undefined; equal streams share tensors
   std::vector<at::Tensor> labels;  ///< [B] int64 each, in the order of the tasks
   at::Tensor sample_keys;          ///< [B] int64, always on the CPU: the bits of Record::sample_key
+  at::Tensor device_keys;          ///< the same on the batch's device; undefined on the CPU
   std::vector<std::int64_t> rows;  ///< sample numbers; empty when the one row is a filler, which must weigh nothing
   BatchShares shares;
   std::optional<TeacherOutputs> teacher_outputs;
@@ -57,6 +58,9 @@ struct Batch {
 
 /// The batch with its tensors on `device`. Copies from pinned memory are asynchronous on the current stream.
 Batch to_device(Batch batch, at::Device device);
+
+/// Those of its tensors that to_device() puts there, in a fixed order; the same tensor may be there twice.
+std::vector<at::Tensor*> device_tensors(Batch& batch);
 
 /// Where records come from. Must be safe for several threads at once.
 class SampleSource {
@@ -93,6 +97,8 @@ struct InputSpec {
   int token_stream = 0;
   std::int32_t pad_id = 0;
   std::int64_t min_padding = 0;        ///< columns of padding that every batch has at least
+  std::int64_t padding_step = 1;       ///< texts are padded to a multiple of it, or to longest_text
+  std::int64_t longest_text = 0;       ///< tokens that a text can have
   Modality modality = Modality::both;  ///< what the model reads; tensors of the other modality are left undefined
 };
 

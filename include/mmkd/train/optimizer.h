@@ -47,6 +47,9 @@ class AdamW {
   using RowsOf = std::function<std::optional<at::Tensor>(const at::Tensor& parameter)>;
   using CopyOf = std::function<at::Tensor(const at::Tensor& parameter)>;
   Step step(double learning_rate, const at::Tensor& skip = {}, const RowsOf& rows_of = {}, const CopyOf& copy_of = {});
+  /// step() in two parts, of which the second one, on a device, has only the device's work and may be recorded.
+  void set_learning_rate(double learning_rate);
+  Step update(const at::Tensor& skip = {}, const RowsOf& rows_of = {}, const CopyOf& copy_of = {});
 
   /// Gradients to 0 in place: the buckets of a gradient synchroniser and captured graphs keep their addresses.
   /// Those of parameters of which `is_done` says so are left alone.
@@ -60,9 +63,9 @@ class AdamW {
   void state_changed();
 
  private:
-  void update_by_torch(const std::vector<at::Tensor>& parameters, double learning_rate, const Step& step);
-  void update_on_cpu(const std::vector<at::Tensor>& parameters, double learning_rate, const Step& step,
-                     const RowsOf& rows_of, const CopyOf& copy_of);
+  void update_by_torch(const std::vector<at::Tensor>& parameters, const Step& step);
+  void update_on_cpu(const std::vector<at::Tensor>& parameters, const Step& step, const RowsOf& rows_of,
+                     const CopyOf& copy_of);
   std::optional<at::Tensor> divisor(const Step& step) const;
   std::vector<bool> rows_met(std::size_t parameter) const;
 
@@ -70,6 +73,8 @@ class AdamW {
   AdamWOptions options_;
   std::size_t scaled_;
   double scale_;
+  double learning_rate_ = 0;
+  at::Tensor rates_;  // [2] float32 on the device: of the scaled parameters, of the others
   FlatTensors values_, exp_avg_, exp_avg_sq_;
   at::Tensor step_;  // [] float32 on the device, as the kernels take it; the same for all parameters
   // On the CPU, of each parameter: which rows have moments that may be something else than 0; empty: all.

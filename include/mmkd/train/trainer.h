@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "mmkd/config/config.h"
+#include "mmkd/dist/device_graph.h"
 #include "mmkd/dist/world.h"
 #include "mmkd/distill/objective.h"
 #include "mmkd/models/multimodal_model.h"
@@ -25,6 +26,9 @@
 
 // The one training loop: teacher and student differ by their objective and by whether batches carry teacher outputs.
 namespace mmkd {
+
+class DeviceBatches;
+class StepGraphs;
 
 struct TrainerSpec {
   std::string stage;        ///< for messages and progress: "teacher" or "student"
@@ -62,6 +66,9 @@ struct TrainerParts {
   MultimodalModel* joint_teacher = nullptr;
   Objective* joint_objective = nullptr;
   const CheckpointStore* checkpoints = nullptr;  ///< null on ranks other than 0
+  /// Steps are recorded and replayed as graphs of the device (step_graphs.h). Empty: they are not. Only with one rank,
+  /// on a device other than the CPU, without micro-batches and spike_factor.
+  std::function<std::unique_ptr<DeviceGraph>()> make_graph = {};
 };
 
 /// One finished step, for displays.
@@ -112,7 +119,8 @@ class Trainer {
 
  private:
   void train_epoch();
-  void train_step(Batch batch);
+  void train_step(const Batch& batch, DeviceBatches& batches);
+  double compute_step(const Batch& batch);
   struct Pass;
   void one_pass(const Batch& batch, std::int64_t part);
   void two_passes(const Batch& batch, std::int64_t part);
@@ -147,6 +155,10 @@ class Trainer {
   std::optional<nn::DirectGradients> direct_;
   std::optional<nn::WorkingWeights> working_weights_;  // with bfloat16
   std::optional<GradSync> sync_;
+  std::unique_ptr<StepGraphs> graphs_;
+  bool recorded_ = false;   // what is computed now must not depend on the host
+  at::Tensor device_step_;  // step_, [1] int64 on the device, where that is not the CPU
+  at::Tensor skipped_;      // of the last step, AdamW::Step::skipped
 
   std::int64_t epoch_ = 0;  // from 0
   std::int64_t step_in_epoch_ = 0;

@@ -151,30 +151,35 @@ at::Tensor Bert::embed_packed(const at::Tensor& input_ids, const nn::TokenLayout
   return dropout_->forward(variant_.norm == nn::NormPlacement::after ? norm_->forward(x) : x, layout, context);
 }
 
-/// Without padding where this machine has the kernels for it and texts are padded on the right; a token that is the
+/// Without padding where the device has the kernels for it and texts are padded on the right; a token that is the
 /// padding token though the mask calls it real has no position of its own in RoBERTa.
-std::optional<nn::TokenLayout> Bert::packed_layout(const at::Tensor& input_ids,
-                                                   const at::Tensor& attention_mask) const {
-  if (!input_ids.is_cpu() || !layers_->serves_packed(word_embeddings_)) return std::nullopt;
-  if (variant_.counts_from_padding && !at::equal(input_ids.ne(config_.pad_token_id), attention_mask))
+std::optional<nn::TokenLayout> Bert::packed_layout(const at::Tensor& input_ids, const TextMask& attention_mask) const {
+  if (!layers_->serves_packed(word_embeddings_)) return std::nullopt;
+  if (!input_ids.is_cpu()) {
+    // What the mask says would have to be waited for.
+    if (!attention_mask.lengths.defined()) return std::nullopt;
+    return nn::TokenLayout::of_lengths(attention_mask.lengths, input_ids.size(1), input_ids.device());
+  }
+  if (variant_.counts_from_padding && !at::equal(input_ids.ne(config_.pad_token_id), attention_mask.mask))
     return std::nullopt;
-  return nn::TokenLayout::of_mask(attention_mask);
+  return nn::TokenLayout::of_mask(attention_mask.mask);
 }
 
-at::Tensor Bert::forward_features(const at::Tensor& input_ids, const at::Tensor& attention_mask,
+at::Tensor Bert::forward_features(const at::Tensor& input_ids, const TextMask& attention_mask,
                                   const nn::ForwardContext& context) const {
-  check_text_input(input_ids, attention_mask, longest_text(config_));
+  check_text_input(input_ids, attention_mask.mask, longest_text(config_));
   if (const auto layout = packed_layout(input_ids, attention_mask))
     return layout->unpack(after_layers(layers_->forward(embed_packed(input_ids, *layout, context), *layout, context)));
-  return after_layers(layers_->forward(embed(input_ids, context), as_attention_mask(attention_mask), context));
+  return after_layers(layers_->forward(embed(input_ids, context), as_attention_mask(attention_mask.mask), context));
 }
 
-at::Tensor Bert::forward(const at::Tensor& input_ids, const at::Tensor& attention_mask,
+at::Tensor Bert::forward(const at::Tensor& input_ids, const TextMask& attention_mask,
                          const nn::ForwardContext& context) const {
-  check_text_input(input_ids, attention_mask, longest_text(config_));
+  check_text_input(input_ids, attention_mask.mask, longest_text(config_));
   if (const auto layout = packed_layout(input_ids, attention_mask))
     return after_layers(layers_->forward_first(embed_packed(input_ids, *layout, context), *layout, context));
-  return after_layers(layers_->forward_first(embed(input_ids, context), as_attention_mask(attention_mask), context));
+  return after_layers(
+      layers_->forward_first(embed(input_ids, context), as_attention_mask(attention_mask.mask), context));
 }
 
 void Bert::collect_weights(const std::string& prefix, std::vector<nn::WeightEntry>& entries) const {

@@ -32,9 +32,9 @@ void check_text_input(const at::Tensor& input_ids, const at::Tensor& attention_m
 class Bert final : public TextBackbone {
  public:
   Bert(const TextConfig& config, BertVariant variant);
-  at::Tensor forward_features(const at::Tensor& input_ids, const at::Tensor& attention_mask,
+  at::Tensor forward_features(const at::Tensor& input_ids, const TextMask& attention_mask,
                               const nn::ForwardContext& context) const override;
-  at::Tensor forward(const at::Tensor& input_ids, const at::Tensor& attention_mask,
+  at::Tensor forward(const at::Tensor& input_ids, const TextMask& attention_mask,
                      const nn::ForwardContext& context) const override;
   std::int64_t width() const override { return config_.hidden_size; }
   const at::Tensor& word_embeddings() const override { return word_embeddings_; }
@@ -44,7 +44,7 @@ class Bert final : public TextBackbone {
   at::Tensor embed(const at::Tensor& input_ids, const nn::ForwardContext& context) const;
   at::Tensor positions(const at::Tensor& input_ids) const;
   at::Tensor after_layers(const at::Tensor& x) const;
-  std::optional<nn::TokenLayout> packed_layout(const at::Tensor& input_ids, const at::Tensor& attention_mask) const;
+  std::optional<nn::TokenLayout> packed_layout(const at::Tensor& input_ids, const TextMask& attention_mask) const;
   at::Tensor embed_packed(const at::Tensor& input_ids, const nn::TokenLayout& layout,
                           const nn::ForwardContext& context) const;
 

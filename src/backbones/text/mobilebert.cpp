@@ -194,16 +194,16 @@ at::Tensor MobileBert::embed(const at::Tensor& input_ids, const nn::ForwardConte
   return dropout_->forward(norm_->forward(x), context);
 }
 
-at::Tensor MobileBert::forward_features(const at::Tensor& input_ids, const at::Tensor& attention_mask,
+at::Tensor MobileBert::forward_features(const at::Tensor& input_ids, const TextMask& attention_mask,
                                         const nn::ForwardContext& context) const {
-  check_text_input(input_ids, attention_mask, config_.max_position_embeddings);
+  check_text_input(input_ids, attention_mask.mask, config_.max_position_embeddings);
   at::Tensor x = embed(input_ids, context);
-  const at::Tensor mask = attention_mask.unsqueeze(1).unsqueeze(1);  // [B, 1, 1, S]
+  const at::Tensor mask = attention_mask.mask.unsqueeze(1).unsqueeze(1);  // [B, 1, 1, S]
   for (const auto& layer : layers_) x = layer->forward(x, mask, context);
   return x;
 }
 
-at::Tensor MobileBert::forward(const at::Tensor& input_ids, const at::Tensor& attention_mask,
+at::Tensor MobileBert::forward(const at::Tensor& input_ids, const TextMask& attention_mask,
                                const nn::ForwardContext& context) const {
   return forward_features(input_ids, attention_mask, context).select(1, 0);
 }

@@ -64,9 +64,9 @@ class MobileBertLayer : public torch::nn::Module {
 class MobileBert final : public TextBackbone {
  public:
   explicit MobileBert(const TextConfig& config);
-  at::Tensor forward_features(const at::Tensor& input_ids, const at::Tensor& attention_mask,
+  at::Tensor forward_features(const at::Tensor& input_ids, const TextMask& attention_mask,
                               const nn::ForwardContext& context) const override;
-  at::Tensor forward(const at::Tensor& input_ids, const at::Tensor& attention_mask,
+  at::Tensor forward(const at::Tensor& input_ids, const TextMask& attention_mask,
                      const nn::ForwardContext& context) const override;
   std::int64_t width() const override { return config_.hidden_size; }
   const at::Tensor& word_embeddings() const override { return word_embeddings_; }

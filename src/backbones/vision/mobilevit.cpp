@@ -78,6 +78,7 @@ nn::ForwardContext per_place(const nn::ForwardContext& context, std::int64_t pla
   }
   nn::ForwardContext of_places = context;
   of_places.sample_keys = keys;
+  of_places.device_keys = at::Tensor();  // of the samples
   return of_places;
 }
 

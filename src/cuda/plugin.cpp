@@ -9,6 +9,8 @@
 #include <string>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
+#include "graph.h"
+#include "kernels.h"
 #include "plugin_abi.h"
 
 namespace {
@@ -33,8 +35,19 @@ std::int32_t device_count() {
   return c10::cuda::device_count();  // 0 rather than a throw where the driver does not answer
 }
 
-void* make_nccl_backend(const MmkdNcclRequest* request, char* error, std::size_t error_bytes) {
+/// What body() returns; after an exception its text in `error`, and null or false.
+template <class Body>
+auto told(char* error, std::size_t error_bytes, Body body) -> decltype(body()) {
   try {
+    return body();
+  } catch (const std::exception& e) {
+    copy_text(e.what(), error, error_bytes);
+    return {};
+  }
+}
+
+void* make_nccl_backend(const MmkdNcclRequest* request, char* error, std::size_t error_bytes) {
+  return told(error, error_bytes, [&]() -> void* {
     require_nccl_of_build();
     const auto store =
         c10::intrusive_ptr<c10d::Store>::unsafe_reclaim_from_nonowning(static_cast<c10d::Store*>(request->store));
@@ -44,13 +57,36 @@ void* make_nccl_backend(const MmkdNcclRequest* request, char* error, std::size_t
     backend->setBoundDeviceId(device);
     if (request->connect_now != 0) backend->eagerConnectSingleDevice(device);
     return static_cast<c10d::Backend*>(c10::intrusive_ptr<c10d::ProcessGroupNCCL>(backend).release());
-  } catch (const std::exception& e) {
-    copy_text(e.what(), error, error_bytes);
-    return nullptr;
-  }
+  });
 }
 
-constexpr MmkdCudaPlugin kPlugin{kMmkdCudaAbi, TORCH_VERSION, device_count, make_nccl_backend};
+void* make_graph(char* error, std::size_t error_bytes) { return told(error, error_bytes, mmkd::cuda::make_graph); }
+
+template <void (*step)(void*)>
+bool graph_step(void* graph, char* error, std::size_t error_bytes) {
+  return told(error, error_bytes, [&] {
+    step(graph);
+    return true;
+  });
+}
+
+bool kernels_compile(const char* architecture, char* error, std::size_t error_bytes) {
+  return told(error, error_bytes, [&] {
+    mmkd::cuda::compile_kernels(architecture);
+    return true;
+  });
+}
+
+constexpr MmkdCudaPlugin kPlugin{kMmkdCudaAbi,
+                                 TORCH_VERSION,
+                                 device_count,
+                                 make_nccl_backend,
+                                 make_graph,
+                                 graph_step<mmkd::cuda::begin_graph>,
+                                 graph_step<mmkd::cuda::end_graph>,
+                                 graph_step<mmkd::cuda::replay_graph>,
+                                 mmkd::cuda::delete_graph,
+                                 kernels_compile};
 
 }  // namespace
 
