@@ -5,9 +5,10 @@
 
 namespace mmkd::cuda {
 
-/// Our kernels as machine code for an architecture such as "sm_90", by NVRTC. No GPU is needed. Throws
+/// Our kernels for GPUs of this compute capability, 90 being 9.0, by NVRTC: as machine code or, where NVRTC does not
+/// know them yet, as PTX of the newest that it knows, which the driver compiles. No GPU is needed. Throws
 /// std::runtime_error with the compiler's words.
-std::string compile_kernels(const std::string& architecture);
+std::string compile_kernels(int capability);
 
 /// One of them on the current device, compiled for it at the first call in a process (some tenths of a second). Throws
 /// std::runtime_error.

@@ -70,9 +70,9 @@ bool graph_step(void* graph, char* error, std::size_t error_bytes) {
   });
 }
 
-bool kernels_compile(const char* architecture, char* error, std::size_t error_bytes) {
+bool kernels_compile(std::int32_t capability, char* error, std::size_t error_bytes) {
   return told(error, error_bytes, [&] {
-    mmkd::cuda::compile_kernels(architecture);
+    mmkd::cuda::compile_kernels(capability);
     return true;
   });
 }

@@ -24,8 +24,8 @@ struct MmkdCudaPlugin {
   bool (*end_graph)(void* graph, char* error, std::size_t error_bytes);
   bool (*replay_graph)(void* graph, char* error, std::size_t error_bytes);
   void (*delete_graph)(void* graph);
-  /// Whether our kernels compile for an architecture such as "sm_90", which needs no GPU; a text in `error` if not.
-  bool (*kernels_compile)(const char* architecture, char* error, std::size_t error_bytes);
+  /// Whether our kernels compile for a compute capability, 90 being 9.0, which needs no GPU; a text in `error` if not.
+  bool (*kernels_compile)(std::int32_t capability, char* error, std::size_t error_bytes);
 };
 
 using MmkdCudaPluginFunction = const MmkdCudaPlugin*();

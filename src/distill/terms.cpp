@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "mmkd/base/error.h"
+#include "mmkd/nn/one_hot.h"
 #include "no_autocast.h"
 
 namespace mmkd::terms {
@@ -82,9 +83,7 @@ at::Tensor decoupled_kl(const at::Tensor& student_logits, const at::Tensor& teac
   require_same_shape("decoupled_kl", student_logits, teacher_logits);
   if (student_logits.size(1) < 2)
     return at::zeros({student_logits.size(0)}, student_logits.options().dtype(at::kFloat));
-  // Not at::one_hot, which looks at the labels' values on some devices: the host would wait for them.
-  const auto is_target =
-      at::arange(student_logits.size(1), labels.options()).unsqueeze(0).eq(labels.unsqueeze(1));  // [B, K]
+  const auto is_target = nn::one_hot(labels, student_logits.size(1));  // [B, K]
   struct Parts {
     at::Tensor target, others, among;  // log p of the target [B], of all others together [B], of each among them [B, K]
   };

@@ -31,7 +31,9 @@ class EnergyAwareFusion final : public Fusion {
     const auto choice = choose(logits, spec_, context);
     const at::Tensor gated = mixed(at::sigmoid(gate_->forward(both)), v, t);
     const at::Tensor joint = ffn_->forward(norm_->forward(gated + attention_->mean(at::stack({v, t}, 1))), context);
-    const at::Tensor energies = at::tensor(at::ArrayRef<float>(kRouteEnergy), logits.options());
+    // Not at::tensor(), which copies from the host: a recorded step must not.
+    const at::Tensor energies = at::empty({std::ssize(kRouteEnergy)}, logits.options());
+    for (std::int64_t i = 0; i < energies.size(0); ++i) energies[i].fill_(kRouteEnergy[i]);
     return {mix(choice.weights, {v, t, joint}), at::softmax(logits, 1).matmul(energies), choice.route};
   }
 

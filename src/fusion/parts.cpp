@@ -3,6 +3,7 @@
 #include "mmkd/base/rng.h"
 #include "mmkd/nn/activation.h"
 #include "mmkd/nn/noise.h"
+#include "mmkd/nn/one_hot.h"
 
 namespace mmkd::fusion_parts {
 namespace {
@@ -66,12 +67,12 @@ Choice choose(const at::Tensor& logits, const FusionSpec& spec, const nn::Forwar
   const std::int64_t routes = scores.size(1);
   if (!context.training) {
     const at::Tensor route = scores.argmax(1);
-    return {route, at::one_hot(route, routes).to(scores.scalar_type())};
+    return {route, nn::one_hot(route, routes).to(scores.scalar_type())};
   }
   const at::Tensor noise = nn::keyed_gumbel(routes, RngPurpose::routing, kRoutingLayer, context, scores.device());
   const at::Tensor soft = at::softmax((scores + noise) / spec.temperature, 1);
   const at::Tensor route = soft.argmax(1);
-  at::Tensor weights = at::one_hot(route, routes).to(scores.scalar_type());
+  at::Tensor weights = nn::one_hot(route, routes).to(scores.scalar_type());
   // In value exactly the one-hot: the difference is 0 for every element.
   if (spec.routing == Routing::straight_through) weights = weights + (soft - soft.detach());
   return {route, weights};

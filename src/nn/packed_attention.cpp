@@ -13,6 +13,7 @@
 #include <mutex>
 #include <optional>
 #include <tuple>
+#include <vector>
 
 #include "mmkd/base/error.h"
 #include "mmkd/base/log.h"
@@ -176,16 +177,18 @@ struct Heads {
 /// memory-efficient attention (Rabe and Staats, arXiv 2112.05682) in float32.
 at::Tensor by_cuda_kernels(const Heads& in, const TokenLayout& query_layout, const TokenLayout& layout) {
   const at::Tensor &query_offsets = query_layout.device_offsets(), &offsets = layout.device_offsets();
+  // Bounds of a sample's tokens; backward of the second kernel wants them within the tensors.
+  const auto longest = [](const TokenLayout& of) { return std::min(of.padded(), of.rows()); };
   if (in.query.scalar_type() == at::kBFloat16) {
     return std::get<0>(at::_flash_attention_forward(in.query, in.key, in.value, query_offsets, offsets,
-                                                    query_layout.padded(), layout.padded(), /*dropout_p=*/0,
+                                                    longest(query_layout), longest(layout), /*dropout_p=*/0,
                                                     /*is_causal=*/false, /*return_debug_mask=*/false));
   }
   constexpr std::int64_t kNoMask = 0;
   const auto batch_of_one = [](const at::Tensor& x) { return x.unsqueeze(0); };
   return std::get<0>(at::_efficient_attention_forward(batch_of_one(in.query), batch_of_one(in.key),
                                                       batch_of_one(in.value), /*bias=*/std::nullopt, query_offsets,
-                                                      offsets, query_layout.padded(), layout.padded(), /*dropout_p=*/0,
+                                                      offsets, longest(query_layout), longest(layout), /*dropout_p=*/0,
                                                       kNoMask, /*compute_log_sumexp=*/at::GradMode::is_enabled()))
       .squeeze(0);
 }
@@ -213,10 +216,10 @@ std::array<at::Tensor, 2> both_ways(Attend* attend, const at::Tensor& qkv_in, co
   return {output.detach(), torch::autograd::grad({output}, {qkv}, {upstream})[0]};
 }
 
-/// Tried on three small samples.
-void try_on(const at::TensorOptions& options, std::int64_t width) {
+/// Tried on samples of `lengths` tokens.
+void try_on(const at::TensorOptions& options, std::int64_t width, const std::vector<std::int64_t>& lengths) {
   constexpr std::int64_t kHeads = 2, kPadded = 20;
-  const auto layout = TokenLayout::of_lengths(at::tensor({3L, 1L, kPadded}, at::kLong), kPadded, options.device());
+  const auto layout = TokenLayout::of_lengths(at::tensor(lengths, at::kLong), kPadded, options.device());
   const std::int64_t count = layout.tokens() * 3 * kHeads * width;
   // Without the device's generator, whose state a run may depend on.
   const at::Tensor qkv =
@@ -243,7 +246,8 @@ bool cuda_kernels_work(const at::TensorOptions& options, std::int64_t width) {
   if (!is_new) return entry->second;
   try {
     const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCUDA);
-    try_on(options, width);
+    try_on(options, width, {3, 1, 20});
+    try_on(options, width, {3, 1});  // fewer tokens than a text is padded to
     entry->second = true;
   } catch (const std::exception& error) {
     log::warn("attention over packed texts is not used on {} ({}, heads of {}): {}", options.device().str(),

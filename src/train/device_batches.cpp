@@ -8,9 +8,8 @@
 
 namespace mmkd {
 
-DeviceBatches::DeviceBatches(BatchLoader loader, at::Device device) : loader_(std::move(loader)), device_(device) {
-  if (!device.is_cpu()) copies_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
-}
+DeviceBatches::DeviceBatches(BatchLoader loader, at::Device device, std::optional<c10::Stream> copies)
+    : loader_(std::move(loader)), device_(device), copies_(copies) {}
 
 std::optional<Batch> DeviceBatches::from_loader() {
   const auto asked = std::chrono::steady_clock::now();

@@ -1,5 +1,6 @@
 #include "mmkd/train/trainer.h"
 
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/autograd.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include "mmkd/base/log.h"
 #include "mmkd/comm/activity.h"
 #include "mmkd/comm/agree.h"
+#include "mmkd/nn/one_hot.h"
 #include "mmkd/train/loader.h"
 #include "mmkd/train/precision.h"
 #include "model_state.h"
@@ -118,7 +120,10 @@ Trainer::Trainer(const TrainerParts& parts, const TrainerSpec& spec, TrainerHook
                          at::TensorOptions(at::kDouble).device(parts.world.device()));
   step_terms_ = at::zeros_like(loss_sums_);
   skipped_ = at::zeros({}, loss_sums_.options().dtype(at::kFloat));
-  if (!parts_.world.device().is_cpu()) device_step_ = at::zeros({1}, loss_sums_.options().dtype(at::kLong));
+  if (const auto device = parts_.world.device(); !device.is_cpu()) {
+    device_step_ = at::zeros({1}, loss_sums_.options().dtype(at::kLong));
+    copies_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
+  }
   if (parts_.make_graph) {
     if (parts_.world.size() > 1 || spec_.micro_batch_size > 0 || spec_.spike_factor > 0)
       throw Error("trainer: graphs of steps need one rank, and neither micro-batches nor spike_factor");
@@ -201,7 +206,7 @@ void Trainer::train_epoch() {
                                             .views = spec_.views}),
                      {.num_workers = spec_.num_workers});
   const double waited_before = waited_for_data_;
-  DeviceBatches batches(std::move(loader), parts_.world.device());
+  DeviceBatches batches(std::move(loader), parts_.world.device(), copies_);
   while (const auto batch = batches.next()) {
     waited_for_data_ = waited_before + batches.waited();
     train_step(*batch, batches);
@@ -255,10 +260,17 @@ double Trainer::compute_step(const Batch& batch) {
   sync_->begin_step();
   const std::int64_t rows = batch.labels.at(0).size(0);
   const std::int64_t part = spec_.micro_batch_size > 0 ? std::min(spec_.micro_batch_size, rows) : rows;
-  if (spec_.micro_batch_size > 0 && parts_.objective.relational()) {
-    two_passes(batch, part);
-  } else {
-    one_pass(batch, part);
+  try {
+    if (spec_.micro_batch_size > 0 && parts_.objective.relational()) {
+      two_passes(batch, part);
+    } else {
+      one_pass(batch, part);
+    }
+  } catch (const Error&) {
+    // Who catches it may compute the step anew (StepGraphs).
+    loss_sums_.copy_(sums_before);
+    for (std::size_t i = 0; i < changing.size(); ++i) at::Tensor(changing[i]).copy_(buffers_before[i]);
+    throw;
   }
   direct_->end_step();
   average_rows(parts_.world, *direct_, tables_of(parts_));
@@ -494,7 +506,7 @@ std::optional<TeacherOutputs> Trainer::teacher_outputs(const Batch& batch) const
   const AutocastGuard autocast(parts_.world.device().type(), spec_.precision);
   std::vector<TeacherOutputs> outputs;
   for (auto* teacher : parts_.live_teachers) {
-    auto output = teacher->forward(batch.teacher, {});
+    auto output = teacher->forward(batch.teacher, {.recorded = recorded_});
     outputs.push_back({output.img_raw, output.txt_raw, output.img_proj, output.txt_proj, std::move(output.logits)});
   }
   return joined(std::move(outputs));
@@ -527,7 +539,7 @@ void Trainer::count_routes(const ModelOutput& output, const BatchShares& shares)
   if (route_names_.empty() || shares.rows_of(parts_.world.rank()) == 0) return;
   const auto routes = static_cast<std::int64_t>(route_names_.size());
   const auto first = static_cast<std::int64_t>(parts_.objective.term_names().size());
-  loss_sums_.narrow(0, first, routes).add_(at::one_hot(output.route, routes).sum(0).to(at::kDouble));
+  loss_sums_.narrow(0, first, routes).add_(nn::one_hot(output.route, routes).sum(0).to(at::kDouble));
   if (output.energy.defined())
     loss_sums_.narrow(0, first + routes, 1).add_(output.energy.detach().sum().to(at::kDouble));
 }

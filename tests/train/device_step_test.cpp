@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "fake_device.h"
@@ -151,6 +152,7 @@ struct Recipe {
   std::vector<LossTerm> terms = {};  // none: as a teacher learns
   std::int64_t samples_of_batch = 10, micro_batch = 0;
   bool gradient_checkpointing = false;
+  std::optional<FusionType> live_teacher = {};  // of a teacher that is computed in each step; none: outputs are given
 };
 
 struct Course {
@@ -184,7 +186,16 @@ class DeviceStep : public ::testing::Test {
     TrainerParts parts{.world = world, .model = *model, .objective = objective, .train = source, .assembler = {}};
     parts.make_graph = make_graph;
     parts.assembler.student = InputSpec{.height = kSide, .width = kSide, .policy = {}, .longest_text = kLongest};
-    if (!recipe.terms.empty()) parts.assembler.teacher_outputs = &outputs;
+    std::shared_ptr<MultimodalModel> teacher;
+    if (recipe.live_teacher) {
+      teacher = make_model(model_spec(*recipe.live_teacher), 9);
+      teacher->to(device);
+      teacher->eval();
+      parts.live_teachers = {teacher.get()};
+      parts.assembler.teacher = parts.assembler.student;
+    } else if (!recipe.terms.empty()) {
+      parts.assembler.teacher_outputs = &outputs;
+    }
     TrainerSpec spec;
     spec.stage = "student";
     spec.epochs = kEpochs;
@@ -269,6 +280,22 @@ TEST_F(DeviceStep, RecordedStepsAreTheSame) {
       expect_same_course(recorded, eager);
       EXPECT_FALSE(graphs.empty()) << static_cast<int>(family);
     }
+  }
+}
+
+TEST_F(DeviceStep, LiveTeachersAreRecordedToo) {
+  for (const auto teacher : {FusionType::simple, FusionType::energy_aware_adaptive}) {
+    const Recipe recipe{.terms = {{.type = LossTermType::kl}, {.type = LossTermType::dist}}, .live_teacher = teacher};
+    int graphs = 0;
+    const Course eager = train(kFakeDevice, recipe);
+    expect_same_course(eager, train(at::kCPU, recipe));
+    expect_same_course(train(kFakeDevice, recipe,
+                             [&] {
+                               ++graphs;
+                               return std::make_unique<testing::FakeGraph>();
+                             }),
+                       eager);
+    EXPECT_GT(graphs, 0) << static_cast<int>(teacher);
   }
 }
 

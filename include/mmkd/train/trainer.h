@@ -1,4 +1,6 @@
 #pragma once
+#include <c10/core/Stream.h>
+
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -156,9 +158,10 @@ class Trainer {
   std::optional<nn::WorkingWeights> working_weights_;  // with bfloat16
   std::optional<GradSync> sync_;
   std::unique_ptr<StepGraphs> graphs_;
-  bool recorded_ = false;   // what is computed now must not depend on the host
-  at::Tensor device_step_;  // step_, [1] int64 on the device, where that is not the CPU
-  at::Tensor skipped_;      // of the last step, AdamW::Step::skipped
+  std::optional<c10::Stream> copies_;  // of batches to a device other than the CPU
+  bool recorded_ = false;              // what is computed now must not depend on the host
+  at::Tensor device_step_;             // step_, [1] int64 on the device, where that is not the CPU
+  at::Tensor skipped_;                 // of the last step, AdamW::Step::skipped
 
   std::int64_t epoch_ = 0;  // from 0
   std::int64_t step_in_epoch_ = 0;

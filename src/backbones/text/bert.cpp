@@ -154,12 +154,11 @@ at::Tensor Bert::embed_packed(const at::Tensor& input_ids, const nn::TokenLayout
 /// Without padding where the device has the kernels for it and texts are padded on the right; a token that is the
 /// padding token though the mask calls it real has no position of its own in RoBERTa.
 std::optional<nn::TokenLayout> Bert::packed_layout(const at::Tensor& input_ids, const TextMask& attention_mask) const {
+  // What a mask on a device says would have to be waited for.
+  if (!input_ids.is_cpu() && !attention_mask.lengths.defined()) return std::nullopt;
   if (!layers_->serves_packed(word_embeddings_)) return std::nullopt;
-  if (!input_ids.is_cpu()) {
-    // What the mask says would have to be waited for.
-    if (!attention_mask.lengths.defined()) return std::nullopt;
+  if (!input_ids.is_cpu())
     return nn::TokenLayout::of_lengths(attention_mask.lengths, input_ids.size(1), input_ids.device());
-  }
   if (variant_.counts_from_padding && !at::equal(input_ids.ne(config_.pad_token_id), attention_mask.mask))
     return std::nullopt;
   return nn::TokenLayout::of_mask(attention_mask.mask);
