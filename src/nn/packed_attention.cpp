@@ -120,7 +120,7 @@ struct PackedAttention : torch::autograd::Function<PackedAttention> {
     const Operands in = operands(query, key_value);
     const Problem problem = problem_of(in, query_offsets, offsets, heads);
     const std::int64_t total = problem.heads * problem.width;
-    const at::Tensor output = with_zeros_behind(at::empty({query.size(0), total}, query.options()), query_offsets);
+    at::Tensor output = with_zeros_behind(at::empty({query.size(0), total}, query.options()), query_offsets);
     const at::Tensor log_sums = at::empty({heads, query.size(0)}, query.options().dtype(at::kFloat));
     auto* logs = log_sums.mutable_data_ptr<float>();
     const Element element = element_of(query);

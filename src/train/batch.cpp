@@ -125,7 +125,7 @@ template void convert_pixels(std::span<const std::uint8_t>, const PixelValues<fl
 template void convert_pixels(std::span<const std::uint8_t>, const PixelValues<c10::BFloat16>&, bool, c10::BFloat16*);
 
 BatchAssembler::BatchAssembler(const SampleSource& source, AssemblerOptions options)
-    : source_(source), options_(std::move(options)) {
+    : source_(source), options_(options) {
   if (options_.pixel_type != at::kFloat && options_.pixel_type != at::kBFloat16)
     throw Error("batches: pictures are float32 or bfloat16, {} was asked for", c10::toString(options_.pixel_type));
   const auto tower = [](const std::optional<InputSpec>& spec) -> std::optional<Tower> {

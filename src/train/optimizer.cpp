@@ -69,6 +69,7 @@ void AdamW::update_by_torch(const std::vector<at::Tensor>& parameters, const Ste
     };
     const auto values = part(parameters);
     std::vector<at::Tensor> gradients;
+    gradients.reserve(values.size());
     for (const auto& value : values) gradients.push_back(value.grad());
     const std::vector<at::Tensor> steps(values.size(), step_);
     at::_fused_adamw_(values, gradients, part(exp_avg_.parts), part(exp_avg_sq_.parts), /*max_exp_avg_sqs=*/{}, steps,

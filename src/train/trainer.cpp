@@ -141,7 +141,7 @@ std::vector<std::string> Trainer::sum_names() const {
   std::vector<std::string> names;
   const auto add_terms = [&](const Objective& objective, const std::string& prefix) {
     for (const auto& term : objective.term_names())
-      names.push_back(term == "total" ? prefix + "train_loss" : prefix + "loss_" + term);
+      names.push_back(prefix + (term == "total" ? "train_loss" : fmt::format("loss_{}", term)));
   };
   add_terms(parts_.objective, "");
   for (const auto& route : route_names_) names.push_back("route_" + route);
@@ -255,6 +255,7 @@ double Trainer::compute_step(const Batch& batch) {
   const at::Tensor sums_before = loss_sums_.clone();
   const auto changing = buffers();
   std::vector<at::Tensor> buffers_before;
+  buffers_before.reserve(changing.size());
   for (const auto& buffer : changing) buffers_before.push_back(buffer.clone());
   step_terms_.zero_();
   sync_->begin_step();
@@ -269,7 +270,7 @@ double Trainer::compute_step(const Batch& batch) {
   } catch (const Error&) {
     // Who catches it may compute the step anew (StepGraphs).
     loss_sums_.copy_(sums_before);
-    for (std::size_t i = 0; i < changing.size(); ++i) at::Tensor(changing[i]).copy_(buffers_before[i]);
+    for (std::size_t i = 0; i < changing.size(); ++i) changing[i].copy_(buffers_before[i]);
     throw;
   }
   direct_->end_step();
@@ -287,10 +288,7 @@ double Trainer::compute_step(const Batch& batch) {
   // Nothing of a bad step stays.
   const at::Tensor bad = skipped_.ne(0);
   loss_sums_.copy_(at::where(bad, sums_before, loss_sums_));
-  for (std::size_t i = 0; i < changing.size(); ++i) {
-    at::Tensor buffer = changing[i];
-    buffer.copy_(at::where(bad, buffers_before[i], buffer));
-  }
+  for (std::size_t i = 0; i < changing.size(); ++i) changing[i].copy_(at::where(bad, buffers_before[i], changing[i]));
   return loss;
 }
 
@@ -441,6 +439,7 @@ struct Trainer::Pass {
     for (std::size_t i = 0; i < targets.size(); ++i) {
       if (!targets[i]->defined()) continue;
       std::vector<at::Tensor> pieces;
+      pieces.reserve(outputs.size());
       for (auto& output : outputs) pieces.push_back(*tensors(output)[i]);
       *targets[i] = at::cat(pieces).detach().requires_grad_(true);
     }
