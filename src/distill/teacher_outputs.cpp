@@ -2,6 +2,13 @@
 
 namespace mmkd {
 
+std::vector<at::Tensor*> tensors_of(TeacherOutputs& outputs) {
+  std::vector<at::Tensor*> all{&outputs.img_raw, &outputs.txt_raw, &outputs.img_proj, &outputs.txt_proj};
+  for (auto& logits : outputs.logits) all.push_back(&logits);
+  std::erase_if(all, [](const at::Tensor* tensor) { return !tensor->defined(); });
+  return all;
+}
+
 TeacherOutputs joined(std::vector<TeacherOutputs> outputs) {
   TeacherOutputs all = std::move(outputs.at(0));
   if (outputs.size() == 1) return all;

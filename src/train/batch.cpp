@@ -42,33 +42,6 @@ std::vector<BatchPlan> block_plans(std::int64_t samples, std::int64_t block_size
   return plans;
 }
 
-Batch to_device(Batch batch, at::Device device) {
-  const auto move = [&](at::Tensor& tensor) {
-    if (tensor.defined()) tensor = tensor.to(device, /*non_blocking=*/true);
-  };
-  // Shared tensors are copied once.
-  const bool share_pixels = batch.student.pixels.is_same(batch.teacher.pixels);
-  const bool share_tokens = batch.student.input_ids.is_same(batch.teacher.input_ids);
-  for (auto* input : {&batch.teacher, &batch.student}) {
-    move(input->has_image);
-    move(input->has_text);
-  }
-  for (auto* tensor : {&batch.teacher.pixels, &batch.teacher.input_ids, &batch.teacher.attention_mask}) move(*tensor);
-  if (share_pixels) batch.student.pixels = batch.teacher.pixels;
-  if (share_tokens) {
-    batch.student.input_ids = batch.teacher.input_ids;
-    batch.student.attention_mask = batch.teacher.attention_mask;
-  }
-  for (auto* tensor : {&batch.student.pixels, &batch.student.input_ids, &batch.student.attention_mask}) move(*tensor);
-  for (auto& tensor : batch.labels) move(tensor);
-  if (!device.is_cpu()) batch.device_keys = batch.sample_keys.to(device, /*non_blocking=*/true);
-  if (auto& outputs = batch.teacher_outputs) {
-    for (auto* tensor : {&outputs->img_raw, &outputs->txt_raw, &outputs->img_proj, &outputs->txt_proj}) move(*tensor);
-    for (auto& tensor : outputs->logits) move(tensor);
-  }
-  return batch;
-}
-
 std::vector<at::Tensor*> device_tensors(Batch& batch) {
   std::vector<at::Tensor*> all;
   const auto add = [&](at::Tensor& tensor) {
@@ -81,11 +54,25 @@ std::vector<at::Tensor*> device_tensors(Batch& batch) {
   }
   for (auto& labels : batch.labels) add(labels);
   add(batch.device_keys);
-  if (auto& outputs = batch.teacher_outputs) {
-    for (auto* tensor : {&outputs->img_raw, &outputs->txt_raw, &outputs->img_proj, &outputs->txt_proj}) add(*tensor);
-    for (auto& logits : outputs->logits) add(logits);
+  if (batch.teacher_outputs) {
+    for (auto* tensor : tensors_of(*batch.teacher_outputs)) add(*tensor);
   }
   return all;
+}
+
+void change_device_tensors(Batch& batch, const std::function<at::Tensor(const at::Tensor&)>& changed) {
+  std::vector<std::pair<at::Tensor, at::Tensor>> done;  // holds the old ones too, so that none gets another's address
+  for (auto* tensor : device_tensors(batch)) {
+    auto known = std::find_if(done.begin(), done.end(), [&](const auto& pair) { return pair.first.is_same(*tensor); });
+    if (known == done.end()) known = done.insert(done.end(), {*tensor, changed(*tensor)});
+    *tensor = known->second;
+  }
+}
+
+Batch to_device(Batch batch, at::Device device) {
+  if (!device.is_cpu()) batch.device_keys = batch.sample_keys;
+  change_device_tensors(batch, [&](const at::Tensor& tensor) { return tensor.to(device, /*non_blocking=*/true); });
+  return batch;
 }
 
 std::array<InputSpec, 2> input_specs(const PackedInfo& info) {
@@ -150,18 +137,6 @@ BatchAssembler::BatchAssembler(const SampleSource& source, AssemblerOptions opti
   }
 }
 
-namespace {
-
-void pin(TeacherOutputs& outputs) {
-  const auto pinned = [](at::Tensor& tensor) {
-    if (tensor.defined()) tensor = tensor.pin_memory();
-  };
-  for (auto* tensor : {&outputs.img_raw, &outputs.txt_raw, &outputs.img_proj, &outputs.txt_proj}) pinned(*tensor);
-  for (auto& logits : outputs.logits) pinned(logits);
-}
-
-}  // namespace
-
 Batch BatchAssembler::assemble(const BatchPlan& plan) const {
   constexpr std::int64_t kFiller[] = {0};
   const std::span<const std::int64_t> rows = plan.rows.empty() ? std::span<const std::int64_t>(kFiller) : plan.rows;
@@ -189,7 +164,9 @@ Batch BatchAssembler::assemble(const BatchPlan& plan) const {
     // A filler row stands for view 0: it weighs nothing.
     const std::vector<std::int64_t> filler_view(options_.augment.views > 0 && plan.rows.empty() ? 1 : 0);
     batch.teacher_outputs = options_.teacher_outputs->rows(rows, plan.rows.empty() ? filler_view : plan.views);
-    if (options_.pin_memory) pin(*batch.teacher_outputs);
+    if (options_.pin_memory) {
+      for (auto* tensor : tensors_of(*batch.teacher_outputs)) *tensor = tensor->pin_memory();
+    }
   }
   return batch;
 }

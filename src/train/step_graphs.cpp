@@ -3,7 +3,6 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <fmt/ranges.h>
 
-#include <map>
 #include <set>
 #include <utility>
 #include <vector>
@@ -21,14 +20,9 @@ std::string size_of(Batch& batch) {
   return key;
 }
 
-/// With tensors of its own; what were the same tensors still are.
+/// With tensors of its own.
 Batch copied(Batch batch) {
-  std::map<const void*, at::Tensor> copies;
-  for (auto* tensor : device_tensors(batch)) {
-    auto& copy = copies[tensor->unsafeGetTensorImpl()];
-    if (!copy.defined()) copy = tensor->clone(at::MemoryFormat::Contiguous);
-    *tensor = copy;
-  }
+  change_device_tensors(batch, [](const at::Tensor& tensor) { return tensor.clone(at::MemoryFormat::Contiguous); });
   return batch;
 }
 

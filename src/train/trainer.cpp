@@ -82,27 +82,13 @@ std::vector<at::Tensor> values(const std::vector<NamedTensor>& named) {
   return tensors;
 }
 
-ModelInput slice(const ModelInput& input, std::int64_t begin, std::int64_t end) {
-  const auto cut = [&](const at::Tensor& tensor) { return tensor.defined() ? tensor.slice(0, begin, end) : tensor; };
-  return {cut(input.pixels),       cut(input.input_ids), cut(input.attention_mask),
-          cut(input.text_lengths), cut(input.has_image), cut(input.has_text)};
-}
-
 /// Rows [begin, end) of this rank's part.
-Batch slice(const Batch& batch, std::int64_t begin, std::int64_t end) {
-  Batch part = batch;
-  part.teacher = slice(batch.teacher, begin, end);
-  part.student = slice(batch.student, begin, end);
-  for (auto& labels : part.labels) labels = labels.slice(0, begin, end);
-  part.sample_keys = batch.sample_keys.slice(0, begin, end);
-  if (batch.device_keys.defined()) part.device_keys = batch.device_keys.slice(0, begin, end);
-  if (part.teacher_outputs) {
-    auto& outputs = *part.teacher_outputs;
-    for (at::Tensor* tensor : {&outputs.img_raw, &outputs.txt_raw, &outputs.img_proj, &outputs.txt_proj})
-      *tensor = tensor->slice(0, begin, end);
-    for (auto& logits : outputs.logits) logits = logits.slice(0, begin, end);
-  }
-  return part;
+Batch slice(Batch batch, std::int64_t begin, std::int64_t end) {
+  auto tensors = device_tensors(batch);
+  tensors.insert(tensors.end(), {&batch.sample_keys, &batch.teacher.text_lengths, &batch.student.text_lengths});
+  for (auto* tensor : tensors)
+    if (tensor->defined()) *tensor = tensor->slice(0, begin, end);
+  return batch;
 }
 
 }  // namespace

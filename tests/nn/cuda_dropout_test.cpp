@@ -1,45 +1,19 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
-#include <vector>
+#include <optional>
+#include <string>
 
 #include "mmkd/base/rng.h"
 #include "mmkd/nn/dropout.h"
+#include "tests/support/cuda_dropout.h"
 
-// The kernel for CUDA as C++, thread by thread.
 namespace mmkd::nn {
 namespace {
-namespace gpu {
 
-struct Dimensions {
-  unsigned int x = 1, y = 1;
-};
-Dimensions gridDim, blockDim, blockIdx, threadIdx;  // NOLINT(readability-identifier-naming): CUDA's
-
-float __uint_as_float(unsigned int bits) { return std::bit_cast<float>(bits); }           // NOLINT
-unsigned int __float_as_uint(float value) { return std::bit_cast<unsigned int>(value); }  // NOLINT
-
-// NOLINTBEGIN(bugprone-reserved-identifier)
-#define __device__
-#define __global__
-// NOLINTEND(bugprone-reserved-identifier)
-#include "src/cuda/keyed_dropout.cu"  // NOLINT(bugprone-suspicious-include)
-#undef __device__
-#undef __global__
-
-template <class Kernel>
-void for_each_thread(Dimensions grid, unsigned int threads, Kernel kernel) {
-  gridDim = grid;
-  blockDim = {threads, 1};
-  for (blockIdx.y = 0; blockIdx.y < grid.y; ++blockIdx.y) {
-    for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x) {
-      for (threadIdx = {0, 0}; threadIdx.x < threads; ++threadIdx.x) kernel();
-    }
-  }
-}
-
-}  // namespace gpu
+namespace gpu = mmkd::emulated::gpu;
 
 constexpr double kDropped = 0.3;
 constexpr std::uint64_t kDropoutLayer = 9;
@@ -51,22 +25,17 @@ ForwardContext dropout_context(std::int64_t samples) {
 /// What the kernel makes of x, whose elements beyond its samples it must leave alone.
 at::Tensor on_gpu(const at::Tensor& x, const ForwardContext& context, const at::Tensor& offsets, gpu::Dimensions grid) {
   const double threshold = std::lround(kDropped * 65536.0);
-  const gpu::Samples samples{reinterpret_cast<const long long*>(context.sample_keys.const_data_ptr<std::int64_t>()),
-                             offsets.defined() ? offsets.const_data_ptr<std::int32_t>() : nullptr,
-                             context.sample_keys.numel(), x.numel() / x.size(0)};
-  const auto step = static_cast<long long>(context.step);
-  const gpu::Rate rate{&step, combine_keys({context.seed, static_cast<std::uint64_t>(RngPurpose::dropout)}),
-                       kDropoutLayer, static_cast<unsigned int>(threshold),
-                       static_cast<float>(65536.0 / (65536.0 - threshold))};
+  const std::uint64_t prefix = combine_keys({context.seed, static_cast<std::uint64_t>(RngPurpose::dropout)});
   at::Tensor out = at::full_like(x, -1);
-  gpu::for_each_thread(grid, 128, [&] {
-    if (x.scalar_type() == at::kFloat) {
-      gpu::keyed_dropout_float32(x.const_data_ptr<float>(), out.mutable_data_ptr<float>(), samples, rate);
-    } else {
-      gpu::keyed_dropout_bfloat16(static_cast<const unsigned short*>(x.const_data_ptr()),
-                                  static_cast<unsigned short*>(out.data_ptr()), samples, rate);
-    }
-  });
+  mmkd::emulated::cuda_dropout(x, out,
+                               {.sample_keys = context.sample_keys,
+                                .offsets = offsets.defined() ? std::optional(offsets) : std::nullopt,
+                                .step = at::full({1}, static_cast<std::int64_t>(context.step), at::kLong),
+                                .prefix = std::bit_cast<std::int64_t>(prefix),
+                                .layer = kDropoutLayer,
+                                .threshold = static_cast<std::int64_t>(threshold),
+                                .scale = 65536.0 / (65536.0 - threshold)},
+                               grid);
   return out;
 }
 

@@ -9,6 +9,7 @@
 #include "fake_device.h"
 #include "mmkd/base/rng.h"
 #include "mmkd/train/trainer.h"
+#include "tests/support/cuda_dropout.h"
 
 // The training step as a GPU gets it, on a device that is none: the numbers of the CPU, what the host waits for, and
 // steps that are recorded once and replayed.
@@ -22,25 +23,8 @@ using testing::kFakeDevice;
 at::Tensor keyed_dropout_operator(const at::Tensor& x, const at::Tensor& sample_keys,
                                   const std::optional<at::Tensor>& offsets, const at::Tensor& step, std::int64_t prefix,
                                   std::int64_t layer, std::int64_t threshold, double scale) {
-  const std::uint64_t of_all = extend_key(
-      extend_key(std::bit_cast<std::uint64_t>(prefix), std::bit_cast<std::uint64_t>(step.item<std::int64_t>())),
-      std::bit_cast<std::uint64_t>(layer));
   at::Tensor out = at::empty_like(x);
-  const std::int64_t width = x.numel() / x.size(0);
-  const auto* in = x.const_data_ptr<float>();
-  auto* to = out.mutable_data_ptr<float>();
-  for (std::int64_t s = 0; s < sample_keys.size(0); ++s) {
-    const std::uint64_t key = extend_key(of_all, std::bit_cast<std::uint64_t>(sample_keys[s].item<std::int64_t>()));
-    const std::int64_t first = (offsets ? offsets->const_data_ptr<std::int32_t>()[s] : s) * width;
-    const std::int64_t end = (offsets ? offsets->const_data_ptr<std::int32_t>()[s + 1] : s + 1) * width;
-    for (std::int64_t i = first; i < end; ++i) {
-      const auto at = static_cast<std::uint32_t>(i - first);
-      const auto block = philox4x32<7>({16 * (at / 128) + at % 16, 0, 0, 0},
-                                       {static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(key >> 32)});
-      const std::uint32_t lane = at % 128 / 16, bits = block[lane / 2] >> (16 * (lane % 2)) & 0xFFFFU;
-      to[i] = bits >= threshold ? in[i] * static_cast<float>(scale) : 0.0F;
-    }
-  }
+  emulated::cuda_dropout(x, out, {sample_keys, offsets, step, prefix, layer, threshold, scale}, {2, 3});
   return out;
 }
 TORCH_LIBRARY_FRAGMENT(mmkd, library) {
@@ -220,6 +204,19 @@ class DeviceStep : public ::testing::Test {
     return run;
   }
 
+  struct Recorded {
+    Course course;
+    int graphs = 0;
+  };
+  Recorded record(const Recipe& recipe) {
+    Recorded recorded;
+    recorded.course = train(kFakeDevice, recipe, [&] {
+      ++recorded.graphs;
+      return std::make_unique<testing::FakeGraph>();
+    });
+    return recorded;
+  }
+
   static void expect_same_course(const Course& run, const Course& expected) {
     ASSERT_EQ(run.losses.size(), expected.losses.size());
     for (std::size_t i = 0; i < run.losses.size(); ++i)
@@ -270,15 +267,9 @@ TEST_F(DeviceStep, RecordedStepsAreTheSame) {
   for (const auto family : {TextFamily::bert, TextFamily::distilbert, TextFamily::roberta}) {
     for (const auto& terms : {std::vector<LossTerm>(), all_terms()}) {
       const Recipe recipe{.family = family, .terms = terms};
-      std::vector<testing::FakeGraph*> graphs;
-      const Course eager = train(kFakeDevice, recipe);
-      const Course recorded = train(kFakeDevice, recipe, [&] {
-        auto graph = std::make_unique<testing::FakeGraph>();
-        graphs.push_back(graph.get());
-        return graph;
-      });
-      expect_same_course(recorded, eager);
-      EXPECT_FALSE(graphs.empty()) << static_cast<int>(family);
+      const auto recorded = record(recipe);
+      expect_same_course(recorded.course, train(kFakeDevice, recipe));
+      EXPECT_GT(recorded.graphs, 0) << static_cast<int>(family);
     }
   }
 }
@@ -286,43 +277,28 @@ TEST_F(DeviceStep, RecordedStepsAreTheSame) {
 TEST_F(DeviceStep, LiveTeachersAreRecordedToo) {
   for (const auto teacher : {FusionType::simple, FusionType::energy_aware_adaptive}) {
     const Recipe recipe{.terms = {{.type = LossTermType::kl}, {.type = LossTermType::dist}}, .live_teacher = teacher};
-    int graphs = 0;
     const Course eager = train(kFakeDevice, recipe);
     expect_same_course(eager, train(at::kCPU, recipe));
-    expect_same_course(train(kFakeDevice, recipe,
-                             [&] {
-                               ++graphs;
-                               return std::make_unique<testing::FakeGraph>();
-                             }),
-                       eager);
-    EXPECT_GT(graphs, 0) << static_cast<int>(teacher);
+    const auto recorded = record(recipe);
+    expect_same_course(recorded.course, eager);
+    EXPECT_GT(recorded.graphs, 0) << static_cast<int>(teacher);
   }
 }
 
 /// The last batch of an epoch is smaller.
 TEST_F(DeviceStep, EachSizeHasAGraphOfItsOwn) {
   const Recipe recipe{.samples_of_batch = 12};
-  int graphs = 0;
-  const Course eager = train(kFakeDevice, recipe);
-  const Course recorded = train(kFakeDevice, recipe, [&] {
-    ++graphs;
-    return std::make_unique<testing::FakeGraph>();
-  });
-  expect_same_course(recorded, eager);
-  EXPECT_GE(graphs, 1);
+  const auto recorded = record(recipe);
+  expect_same_course(recorded.course, train(kFakeDevice, recipe));
+  EXPECT_GE(recorded.graphs, 1);
 }
 
 /// Its routes are drawn on the host.
 TEST_F(DeviceStep, WhatCannotBeRecordedIsComputed) {
   const Recipe recipe{.fusion = FusionType::modality_dropout};
-  int graphs = 0;
-  const Course eager = train(kFakeDevice, recipe);
-  const Course recorded = train(kFakeDevice, recipe, [&] {
-    ++graphs;
-    return std::make_unique<testing::FakeGraph>();
-  });
-  expect_same_course(recorded, eager);
-  EXPECT_EQ(graphs, 0);
+  const auto recorded = record(recipe);
+  expect_same_course(recorded.course, train(kFakeDevice, recipe));
+  EXPECT_EQ(recorded.graphs, 0);
 }
 
 class Refusing final : public DeviceGraph {

@@ -13,6 +13,9 @@ struct TeacherOutputs {
   std::vector<at::Tensor> logits;  ///< [B, K_task] each, in the order of the tasks
 };
 
+/// All of them that are defined.
+std::vector<at::Tensor*> tensors_of(TeacherOutputs& outputs);
+
 /// What several teachers (at least one) say together: the mean of their logits, and the features of the first.
 TeacherOutputs joined(std::vector<TeacherOutputs> outputs);
 

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -61,6 +62,8 @@ Batch to_device(Batch batch, at::Device device);
 
 /// Those of its tensors that to_device() puts there, in a fixed order; the same tensor may be there twice.
 std::vector<at::Tensor*> device_tensors(Batch& batch);
+/// Puts others in their place; what is the same tensor is changed once, and the same afterwards.
+void change_device_tensors(Batch& batch, const std::function<at::Tensor(const at::Tensor&)>& changed);
 
 /// Where records come from. Must be safe for several threads at once.
 class SampleSource {
