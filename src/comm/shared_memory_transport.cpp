@@ -6,7 +6,8 @@
 #include <vector>
 
 #include "mmkd/base/error.h"
-#include "shared_segment.h"
+#include "mmkd/comm/shared_segment.h"
+#include "shared_barrier.h"
 
 namespace mmkd {
 
@@ -171,8 +172,8 @@ std::unique_ptr<Transport> make_shared_memory_transport(const MpiSession& sessio
   }
   // A reduce-scatter puts a piece for every rank into a slot.
   slot_bytes = round_up(std::max(slot_bytes, static_cast<std::size_t>(session.size()) * kCacheLine), 4096);
-  auto segment =
-      SharedSegment::create(session, SharedMemoryTransport::segment_bytes(session.size(), slot_bytes), why_not);
+  const std::size_t bytes = SharedMemoryTransport::segment_bytes(session.size(), slot_bytes);
+  auto segment = SharedSegment::create(session, bytes, bytes, why_not);
   if (!segment) return nullptr;
   return std::make_unique<SharedMemoryTransport>(session.rank(), session.size(), slot_bytes, std::move(segment));
 }

@@ -1,15 +1,12 @@
-#include "shared_segment.h"
+#include "mmkd/comm/shared_segment.h"
 
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <climits>
 #include <cstring>
 #include <random>
 #include <utility>
@@ -19,8 +16,6 @@
 namespace mmkd {
 
 namespace {
-
-static_assert(std::atomic<std::uint32_t>::is_always_lock_free, "the barrier is shared by processes");
 
 class FileDescriptor {
  public:
@@ -49,11 +44,10 @@ struct Address {
 std::string system_error(std::string_view what) { return fmt::format("{}: {}", what, std::strerror(errno)); }
 
 FileDescriptor create_memory_file(std::size_t bytes, std::uint64_t token) {
-  FileDescriptor file(memfd_create("mmkd-channel", MFD_CLOEXEC));
+  FileDescriptor file(memfd_create("mmkd-ranks", MFD_CLOEXEC));
   if (file.get() < 0) throw Error("{}", system_error("memfd_create"));
-  // Allocates the pages: memory that cannot be had shows now, not as a bus error in the middle of a step.
-  const int failed = posix_fallocate(file.get(), 0, static_cast<off_t>(bytes + sizeof token));
-  if (failed != 0) throw Error("allocating {} bytes of shared memory: {}", bytes, std::strerror(failed));
+  if (ftruncate(file.get(), static_cast<off_t>(bytes + sizeof token)) != 0)
+    throw Error("{}", system_error("sizing shared memory"));
   if (pwrite(file.get(), &token, sizeof token, static_cast<off_t>(bytes)) != static_cast<ssize_t>(sizeof token))
     throw Error("{}", system_error("writing shared memory"));
   return file;
@@ -70,20 +64,28 @@ FileDescriptor open_memory_file(const Address& address, std::size_t bytes) {
   return file;
 }
 
-void* map(int fd, std::size_t bytes) {
-  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
-  if (data == MAP_FAILED) throw Error("{}", system_error("mapping shared memory"));
-  return data;
+/// This rank's part of the first `bytes`: in parts it is faster.
+void allocate(int fd, std::size_t bytes, const MpiSession& session) {
+  constexpr std::size_t kPage = 4096;
+  const auto ranks = static_cast<std::size_t>(session.size()), rank = static_cast<std::size_t>(session.rank());
+  const std::size_t pages = (bytes + kPage - 1) / kPage;
+  const std::size_t begin = pages * rank / ranks * kPage, end = std::min(pages * (rank + 1) / ranks * kPage, bytes);
+  if (begin >= end) return;
+  const int failed = posix_fallocate(fd, static_cast<off_t>(begin), static_cast<off_t>(end - begin));
+  if (failed != 0) throw Error("allocating {} bytes of shared memory: {}", end - begin, std::strerror(failed));
 }
 
-long futex(std::atomic<std::uint32_t>& word, int operation, std::uint32_t value, const timespec* timeout) {
-  return syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), operation, value, timeout, nullptr, 0);
+void* map(int fd, std::size_t bytes, bool at_once) {
+  const int flags = MAP_SHARED | MAP_NORESERVE | (at_once ? MAP_POPULATE : 0);
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
+  if (data == MAP_FAILED) throw Error("{}", system_error("mapping shared memory"));
+  return data;
 }
 
 }  // namespace
 
 std::unique_ptr<SharedSegment> SharedSegment::create(const MpiSession& session, std::size_t bytes,
-                                                     std::string& why_not) {
+                                                     std::size_t allocated, std::string& why_not) {
   std::string problem;
   FileDescriptor file;
   Address address;
@@ -105,7 +107,8 @@ std::unique_ptr<SharedSegment> SharedSegment::create(const MpiSession& session, 
   if (address.fd >= 0) {
     try {
       if (session.rank() != 0) file = open_memory_file(address, bytes);
-      data = map(file.get(), bytes);
+      allocate(file.get(), std::min(allocated, bytes), session);
+      data = map(file.get(), bytes, allocated >= bytes);
     } catch (const Error& error) {
       problem = error.what();
     }
@@ -122,51 +125,5 @@ std::unique_ptr<SharedSegment> SharedSegment::create(const MpiSession& session, 
 }
 
 SharedSegment::~SharedSegment() { munmap(data_, bytes_); }
-
-void SharedBarrier::arrive_and_wait(int rank, int ranks, const Patience& patience) {
-  constexpr std::chrono::microseconds kSpin{20};
-  constexpr timespec kLongestSleep{.tv_sec = 0, .tv_nsec = 50'000'000};  // between looks at patience
-
-  const std::uint32_t generation = generation_.load();
-  reached_[rank].store(generation + 1, std::memory_order_relaxed);
-  if (arrived_.fetch_add(1) + 1 == static_cast<std::uint32_t>(ranks)) {
-    arrived_.store(0);
-    generation_.store(generation + 1);
-    if (sleepers_.load() > 0) futex(generation_, FUTEX_WAKE, INT_MAX, nullptr);
-    return;
-  }
-  const auto spin_until = Patience::Clock::now() + kSpin;
-  while (Patience::Clock::now() < spin_until)
-    if (generation_.load() != generation) return;
-  for (;;) {
-    sleepers_.fetch_add(1);
-    futex(generation_, FUTEX_WAIT, generation, &kLongestSleep);
-    sleepers_.fetch_sub(1);
-    if (generation_.load() != generation) return;
-    if (failed_.load() != 0) rethrow_failure();
-    if (patience.exhausted()) patience.give_up(missing(generation, ranks));
-  }
-}
-
-void SharedBarrier::fail(int rank, std::string_view why) noexcept {
-  const auto me = static_cast<std::uint32_t>(rank) + 1;
-  std::uint32_t nobody = 0;
-  if (!failing_.compare_exchange_strong(nobody, me)) return;
-  const std::size_t length = std::min(why.size(), sizeof reason_ - 1);  // it ends in a zero from the start
-  std::memcpy(reason_, why.data(), length);
-  failed_.store(me);
-  futex(generation_, FUTEX_WAKE, INT_MAX, nullptr);
-}
-
-void SharedBarrier::rethrow_failure() const { throw Error("rank {} failed: {}", failed_.load() - 1, reason_); }
-
-std::string SharedBarrier::missing(std::uint32_t generation, int ranks) const {
-  std::string names;
-  for (int rank = 0; rank < ranks; ++rank) {
-    if (reached_[rank].load(std::memory_order_relaxed) == generation + 1) continue;
-    names += fmt::format("{}{}", names.empty() ? "rank " : ", ", rank);
-  }
-  return names.empty() ? "the other ranks" : names;
-}
 
 }  // namespace mmkd

@@ -292,6 +292,10 @@ void training_keys(Section s, TrainingConfig& c) {
       "gradient_exchange", c.gradient_exchange,
       "type in which gradients travel between ranks. `bf16`: half the bytes, for slow networks between nodes; results "
       "then depend on the number of ranks");
+  s.add(
+      "host_sharing", c.host_sharing,
+      "on CPUs, ranks that all run on one host keep one model in memory that they share, and each updates its part of "
+      "it; `false`: each has its own. The result is the same");
   s.add("weight_decay", c.weight_decay, "of AdamW, decoupled, on all parameters; 0 disables", at_least(0));
   s.add("betas", c.betas, "decay rates of AdamW's two averages", below_one());
   s.add("eps", c.eps, "epsilon of AdamW", above(0));

@@ -68,15 +68,4 @@ FlatTensors FlatTensors::copies_of(const std::vector<at::Tensor>& tensors) {
   return flat;
 }
 
-void copy_differing_rows(const at::Tensor& from, at::Tensor into) {
-  if (into.dim() != 2 || !into.is_cpu() || !from.is_cpu() || from.scalar_type() != at::kFloat ||
-      into.scalar_type() != at::kFloat) {
-    into.copy_(from);
-    return;
-  }
-  // By bits, for the sake of -0.
-  const at::Tensor rows = from.view(at::kInt).ne(into.view(at::kInt)).any(1).nonzero().squeeze(1);
-  into.index_copy_(0, rows, from.index_select(0, rows));
-}
-
 }  // namespace mmkd

@@ -1,9 +1,5 @@
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <cstddef>
-#include <sstream>
-#include <string>
 #include <string_view>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/comm.hpp>
@@ -12,7 +8,6 @@
 #include <utility>
 
 #include "mmkd/base/error.h"
-#include "mmkd/comm/agree.h"
 #include "mmkd/dist/flat_tensors.h"
 #include "mmkd/dist/world.h"
 
@@ -32,34 +27,6 @@ void require_usable(const std::vector<at::Tensor>& parameters) {
       throw Error("GradSync: parameter {} of {} is there twice (tied weights must be given once)", i,
                   parameters.size());
   }
-}
-
-std::vector<std::string> shapes_of(const std::vector<at::Tensor>& parameters) {
-  std::vector<std::string> shapes;
-  for (const auto& p : parameters)
-    shapes.push_back(fmt::format("{} [{}]", c10::toString(p.scalar_type()), fmt::join(p.sizes(), ", ")));
-  return shapes;
-}
-
-/// Collective. c10d has such a check as well, but throws on some ranks only, and the others wait for them.
-void require_same_shapes(const World& world, const std::vector<at::Tensor>& parameters) {
-  const auto mine = shapes_of(parameters);
-  std::string joined = fmt::format("{}", fmt::join(mine, "\n"));
-  const std::string own = joined;
-  world.mpi().broadcast(joined, 0);
-  on_all_ranks(world.mpi(), [&] {
-    if (own == joined) return;
-    std::istringstream lines(joined);
-    std::vector<std::string> theirs;
-    for (std::string line; std::getline(lines, line);) theirs.push_back(line);
-    const auto common = std::min(mine.size(), theirs.size());
-    const auto first = std::mismatch(mine.begin(), mine.begin() + static_cast<std::ptrdiff_t>(common), theirs.begin());
-    const auto index = static_cast<std::size_t>(first.first - mine.begin());
-    if (index == common)
-      throw Error("GradSync: {} parameters on rank {}, {} on rank 0", mine.size(), world.rank(), theirs.size());
-    throw Error("GradSync: parameter {} is {} on rank {}, {} on rank 0", index, mine[index], world.rank(),
-                theirs[index]);
-  });
 }
 
 /// Gradients are zeros from the start, so that the first step is none of its own: 0 + g may differ from g in the sign

@@ -1,5 +1,7 @@
 #include "mmkd/nn/working_weights.h"
 
+#include <fmt/ranges.h>
+
 #include <unordered_map>
 
 #include "mmkd/base/error.h"
@@ -10,7 +12,8 @@ struct WorkingWeights::Impl {
   struct Entry {
     at::Tensor parameter;  // held, so that its address stays its own
     at::Tensor copy;       // undefined: not needed so far
-    std::uint32_t version = 0;
+    std::int64_t version = 0;
+    bool is_given = false;
   };
   std::unordered_map<const c10::TensorImpl*, Entry> entries;
 };
@@ -33,6 +36,16 @@ WorkingWeights::WorkingWeights(const std::vector<at::Tensor>& parameters) : impl
   active = impl_.get();
 }
 
+WorkingWeights::WorkingWeights(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& copies)
+    : impl_(std::make_unique<Impl>()) {
+  if (active != nullptr) throw Error("working weights: there are some already");
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    if (copies.at(i).defined())
+      impl_->entries[parameters[i].unsafeGetTensorImpl()] = {parameters[i], copies[i], parameters[i]._version(), true};
+  }
+  active = impl_.get();
+}
+
 WorkingWeights::~WorkingWeights() {
   if (active == impl_.get()) active = nullptr;
 }
@@ -47,8 +60,11 @@ at::Tensor working_weight(const at::Tensor& weight, at::ScalarType type) {
   if (active == nullptr || type != at::kBFloat16) return weight.to(type);
   const auto found = active->entries.find(weight.unsafeGetTensorImpl());
   if (found == active->entries.end()) return weight.to(type);
-  auto& [parameter, copy, version] = found->second;
+  auto& [parameter, copy, version, is_given] = found->second;
   const at::NoGradGuard no_grad;
+  if (is_given && version != weight._version())
+    throw Error("working weights: a parameter [{}] was changed by others than its optimizer",
+                fmt::join(weight.sizes(), ", "));
   if (!copy.defined() || version != weight._version()) {
     // A new tensor each time: a graph may hold the one before.
     copy = weight.detach().to(type);

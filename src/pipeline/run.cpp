@@ -217,6 +217,7 @@ std::vector<std::string> changed_keys(const fs::path& file, const Config& now) {
                                                        "/training/checkpoint_minutes",
                                                        "/training/cuda_graphs",
                                                        "/training/gradient_checkpointing",
+                                                       "/training/host_sharing",
                                                        "/training/keep_checkpoints",
                                                        "/training/max_bad_steps"};
     if (std::any_of(std::begin(kOfNoEffect), std::end(kOfNoEffect),

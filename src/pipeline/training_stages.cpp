@@ -270,6 +270,7 @@ TrainerSpec trainer_spec(const Config& config, const ModelSource& source) {
           .seed = source.seed,
           .precision = training.precision,
           .gradient_exchange = training.gradient_exchange,
+          .host_sharing = training.host_sharing,
           .peak_lr = teacher ? training.teacher_lr : training.student_lr,
           .warmup_fraction = training.warmup_fraction,
           .schedule = training.schedule,

@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "gradient_norm.h"
+#include "host_shares.h"
 #include "mmkd/base/error.h"
 #include "mmkd/kernels/adamw.h"
 
@@ -32,17 +33,51 @@ void check_parameters(const std::vector<NamedTensor>& parameters) {
   }
 }
 
+/// Which rows of a matrix hold something else than zeros, in either moment.
+std::vector<bool> rows_with_moments(const at::Tensor& exp_avg, const at::Tensor& exp_avg_sq) {
+  const at::Tensor any = exp_avg.ne(0).any(1).logical_or_(exp_avg_sq.ne(0).any(1));
+  const auto* row = any.const_data_ptr<bool>();
+  return std::vector<bool>(row, row + any.numel());
+}
+
+at::Tensor numbers_of(const std::vector<bool>& rows) {
+  std::vector<std::int64_t> numbers;
+  for (std::size_t row = 0; row < rows.size(); ++row)
+    if (rows[row]) numbers.push_back(static_cast<std::int64_t>(row));
+  return at::tensor(numbers, at::kLong);
+}
+
+void copy_rows(const at::Tensor& from, const at::Tensor& into, const at::Tensor& rows) {
+  into.index_copy_(0, rows, from.index_select(0, rows));
+}
+
 }  // namespace
 
-AdamW::AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options, std::size_t scaled, double scale)
-    : parameters_(std::move(parameters)), options_(options), scaled_(scaled), scale_(scale) {
+AdamW::AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options, std::size_t scaled, double scale,
+             std::shared_ptr<const HostShares> shares)
+    : parameters_(std::move(parameters)),
+      options_(options),
+      scaled_(scaled),
+      scale_(scale),
+      shares_(std::move(shares)) {
   check_parameters(parameters_);
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> tensors;
   for (const auto& [name, tensor] : parameters_) tensors.push_back(tensor);
-  values_ = FlatTensors::copies_of(tensors);
-  exp_avg_ = FlatTensors::zeros_like(tensors);
-  exp_avg_sq_ = FlatTensors::zeros_like(tensors);
+  if (shares_) {
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      const auto& shared = shares_->parameters().at(i);
+      if (shares_->world().rank() == 0) shared.value.copy_(tensors[i]);
+      values_.parts.push_back(shared.value);
+      exp_avg_.parts.push_back(shared.exp_avg);
+      exp_avg_sq_.parts.push_back(shared.exp_avg_sq);
+    }
+    shares_->meet();
+  } else {
+    values_ = FlatTensors::copies_of(tensors);
+    exp_avg_ = FlatTensors::zeros_like(tensors);
+    exp_avg_sq_ = FlatTensors::zeros_like(tensors);
+  }
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     tensors[i].set_data(values_.parts[i]);
     const bool has_rows = tensors[i].dim() == 2 && tensors[i].is_cpu();
@@ -80,25 +115,33 @@ void AdamW::update_by_torch(const std::vector<at::Tensor>& parameters, const Ste
 
 namespace {
 
-/// Divides a parameter into pieces of about the same work.
+using Range = HostShares::Range;
+
+/// Divides parameters into pieces of about the same work.
 class Pieces {
  public:
   explicit Pieces(std::vector<kernels::AdamWPiece>& pieces) : pieces_(pieces) {}
 
-  void add_whole(const kernels::AdamWPiece& whole) { add(whole, 0, whole.count, true, true); }
+  void add_whole(const kernels::AdamWPiece& whole, const std::vector<Range>& ranges) {
+    for (const auto& [begin, end] : ranges) add(whole, begin, end, true, true);
+  }
 
-  /// Rows of `width`: those in `rows` have gradients, others zeros; those in `met` have moments.
+  /// Rows of `width`: those in `rows` have gradients, others zeros; those in `met` have moments. Ranges are of whole
+  /// rows.
   void add_rows(const kernels::AdamWPiece& whole, std::int64_t width, const at::Tensor& rows,
-                const std::vector<bool>& met) {
+                const std::vector<bool>& met, const std::vector<Range>& ranges) {
     std::vector<bool> now(met.size(), false);
     const auto* row = rows.const_data_ptr<std::int64_t>();
     for (std::int64_t i = 0; i < rows.numel(); ++i) now[static_cast<std::size_t>(row[i])] = true;
-    for (std::size_t begin = 0; begin < met.size();) {
-      std::size_t end = begin + 1;
-      while (end < met.size() && met[end] == met[begin] && now[end] == now[begin]) ++end;
-      add(whole, static_cast<std::int64_t>(begin) * width, static_cast<std::int64_t>(end) * width, now[begin],
-          met[begin]);
-      begin = end;
+    for (const auto& range : ranges) {
+      const auto last = static_cast<std::size_t>(range.end / width);
+      for (auto begin = static_cast<std::size_t>(range.begin / width); begin < last;) {
+        std::size_t end = begin + 1;
+        while (end < last && met[end] == met[begin] && now[end] == now[begin]) ++end;
+        add(whole, static_cast<std::int64_t>(begin) * width, static_cast<std::int64_t>(end) * width, now[begin],
+            met[begin]);
+        begin = end;
+      }
     }
   }
 
@@ -145,19 +188,19 @@ void AdamW::update_on_cpu(const std::vector<at::Tensor>& parameters, const Step&
                                     .gradient = gradients.back().const_data_ptr<float>(),
                                     .exp_avg = exp_avg_.parts[i].mutable_data_ptr<float>(),
                                     .exp_avg_sq = exp_avg_sq_.parts[i].mutable_data_ptr<float>(),
-                                    .count = parameters[i].numel(),
                                     .factors = i < scaled_ ? &scaled_factors : &factors,
                                     .narrow = copy.defined() ? static_cast<std::uint16_t*>(copy.data_ptr()) : nullptr};
+    const auto ranges = shares_ ? shares_->parameters()[i].mine : std::vector<Range>{{0, parameters[i].numel()}};
     auto& met = met_[i];
     const auto rows = rows_of && !met.empty() ? rows_of(parameters[i]) : std::nullopt;
     if (!rows) {
       met.clear();
-      pieces.add_whole(whole);
+      pieces.add_whole(whole, ranges);
       continue;
     }
     const auto* row = rows->const_data_ptr<std::int64_t>();
     for (std::int64_t r = 0; r < rows->numel(); ++r) met[static_cast<std::size_t>(row[r])] = true;
-    pieces.add_rows(whole, parameters[i].size(1), *rows, met);
+    pieces.add_rows(whole, parameters[i].size(1), *rows, met, ranges);
   }
   // Pieces differ in their work, so each thread takes the next ones when it has finished some.
   constexpr std::size_t kAtOnce = 16;
@@ -191,7 +234,7 @@ AdamW::Step AdamW::update(const at::Tensor& skip, const RowsOf& rows_of, const C
     parameters.push_back(tensor);
   }
   Step result;
-  result.norm = gradient_norm(parameters, rows_of);
+  result.norm = gradient_norm(parameters, rows_of, shares_.get());
   result.skipped = at::isfinite(result.norm).logical_not().to(at::kFloat);
   if (skip.defined()) result.skipped = at::maximum(result.skipped, skip.ne(0).to(at::kFloat));
   step_.add_(1 - result.skipped);
@@ -200,16 +243,8 @@ AdamW::Step AdamW::update(const at::Tensor& skip, const RowsOf& rows_of, const C
   } else {
     update_by_torch(parameters, result);
   }
+  if (shares_) shares_->meet();
   return result;
-}
-
-/// Which rows of a matrix hold something else than zeros, in either moment.
-std::vector<bool> AdamW::rows_met(std::size_t parameter) const {
-  const at::Tensor &m = exp_avg_.parts[parameter], &v = exp_avg_sq_.parts[parameter];
-  if (m.dim() != 2 || !m.is_cpu()) return {};
-  const at::Tensor any = m.ne(0).any(1).logical_or_(v.ne(0).any(1));
-  const auto* row = any.const_data_ptr<bool>();
-  return std::vector<bool>(row, row + any.numel());
 }
 
 void AdamW::zero_grad(const std::function<bool(const at::Tensor& parameter)>& is_done) {
@@ -229,9 +264,78 @@ std::vector<NamedTensor> AdamW::state() const {
   return state;
 }
 
-void AdamW::state_changed() {
+std::vector<NamedTensor> AdamW::copied_state() const {
   const at::NoGradGuard no_grad;
-  for (std::size_t i = 0; i < parameters_.size(); ++i) met_[i] = rows_met(i);
+  const auto copied = [](const at::Tensor& moment, const std::vector<bool>& met) {
+    if (met.empty()) return moment.to(at::kCPU, moment.scalar_type(), false, true);
+    const auto rows = FlatTensors::zeros_like({moment}).parts[0];
+    copy_rows(moment, rows, numbers_of(met));
+    return rows;
+  };
+  std::vector<NamedTensor> state{{"step", step_.to(at::kCPU, step_.scalar_type(), false, true)}};
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    state.push_back({"exp_avg." + parameters_[i].name, copied(exp_avg_.parts[i], met_[i])});
+    state.push_back({"exp_avg_sq." + parameters_[i].name, copied(exp_avg_sq_.parts[i], met_[i])});
+  }
+  return state;
+}
+
+void AdamW::load_state(const StateOf& stored) {
+  const at::NoGradGuard no_grad;
+  const auto entries = state();
+  step_.copy_(stored(entries[0]));
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const at::Tensor &exp_avg = stored(entries[1 + 2 * i]), &exp_avg_sq = stored(entries[2 + 2 * i]);
+    if (exp_avg_.parts[i].dim() != 2 || !exp_avg_.parts[i].is_cpu()) {
+      exp_avg_.parts[i].copy_(exp_avg);
+      exp_avg_sq_.parts[i].copy_(exp_avg_sq);
+      continue;
+    }
+    // Others stay the zeros that they are, without memory.
+    met_[i] = rows_with_moments(exp_avg, exp_avg_sq);
+    const at::Tensor rows = numbers_of(met_[i]);
+    copy_rows(exp_avg, exp_avg_.parts[i], rows);
+    copy_rows(exp_avg_sq, exp_avg_sq_.parts[i], rows);
+  }
+}
+
+void AdamW::broadcast_state(const World& world) {
+  const at::NoGradGuard no_grad;
+  world.broadcast(step_, 0);
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    at::Tensor exp_avg = exp_avg_.parts[i], exp_avg_sq = exp_avg_sq_.parts[i];
+    if (met_[i].empty()) {
+      if (shares_) continue;
+      for (auto* moment : {&exp_avg, &exp_avg_sq}) world.broadcast(*moment, 0);
+      continue;
+    }
+    at::Tensor met = at::zeros({std::ssize(met_[i])}, at::kByte);
+    auto* row = met.mutable_data_ptr<std::uint8_t>();
+    for (std::size_t r = 0; r < met_[i].size(); ++r) row[r] = met_[i][r] ? 1 : 0;
+    world.broadcast(met, 0);
+    for (std::size_t r = 0; r < met_[i].size(); ++r) met_[i][r] = row[r] != 0;
+    if (shares_) continue;
+    const at::Tensor rows = numbers_of(met_[i]);
+    for (auto* moment : {&exp_avg, &exp_avg_sq}) {
+      at::Tensor values = moment->index_select(0, rows);
+      world.broadcast(values, 0);
+      moment->index_copy_(0, rows, values);
+    }
+  }
+}
+
+void AdamW::leave_shares() {
+  if (!shares_) return;
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> tensors;
+  for (const auto& [name, tensor] : parameters_) tensors.push_back(tensor);
+  values_ = FlatTensors::copies_of(tensors);
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    tensors[i].set_data(values_.parts[i]);
+    tensors[i].mutable_grad() = at::Tensor();
+  }
+  exp_avg_ = exp_avg_sq_ = {};
+  shares_.reset();
 }
 
 }  // namespace mmkd

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "device_batches.h"
+#include "host_shares.h"
 #include "mmkd/base/error.h"
 #include "mmkd/base/log.h"
 #include "mmkd/comm/activity.h"
@@ -17,42 +18,10 @@
 #include "model_state.h"
 #include "row_gradients.h"
 #include "step_graphs.h"
+#include "trained_parameters.h"
 
 namespace mmkd {
 namespace {
-
-std::vector<NamedTensor> trained(const torch::nn::Module& module, const std::string& prefix) {
-  std::vector<NamedTensor> parameters;
-  for (const auto& item : module.named_parameters()) {
-    if (item.value().requires_grad()) parameters.push_back({prefix + item.key(), item.value()});
-  }
-  return parameters;
-}
-
-/// Of the joint teacher, where there is one.
-std::vector<NamedTensor> joint_parameters(const TrainerParts& parts) {
-  return parts.joint_teacher == nullptr ? std::vector<NamedTensor>{} : trained(*parts.joint_teacher, "teacher.");
-}
-
-/// Everything that is trained, the joint teacher's parameters first.
-std::vector<NamedTensor> parameters_of(const TrainerParts& parts) {
-  auto parameters = joint_parameters(parts);
-  for (const auto& more : {trained(parts.model, "model."), trained(parts.objective, "objective.")})
-    parameters.insert(parameters.end(), more.begin(), more.end());
-  return parameters;
-}
-
-/// What is trained of which batches use single rows. Elsewhere than on the CPU it is like other parameters.
-std::vector<at::Tensor> tables_of(const TrainerParts& parts) {
-  std::vector<at::Tensor> tables;
-  for (const auto* model :
-       {static_cast<const MultimodalModel*>(parts.joint_teacher), static_cast<const MultimodalModel*>(&parts.model)}) {
-    if (model == nullptr || model->text() == nullptr) continue;
-    const at::Tensor& table = model->text()->word_embeddings();
-    if (table.is_cpu() && table.requires_grad()) tables.push_back(table);
-  }
-  return tables;
-}
 
 /// The world as batch norms see it.
 class WorldRanks final : public nn::BatchRanks {
@@ -71,15 +40,22 @@ class WorldRanks final : public nn::BatchRanks {
 /// names.
 constexpr std::uint64_t kJointTeacherSeed = 0x7465616368657221;
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+/// Who computes activations twice has no memory for weights in two types either.
+bool uses_copies(const TrainerSpec& spec) { return spec.precision == Precision::bf16 && !spec.gradient_checkpointing; }
+
+/// Null where each rank has a model of its own.
+std::shared_ptr<HostShares> shares_of(const TrainerParts& parts, const TrainerSpec& spec) {
+  // Gradients that travel in bfloat16 are rounded first; shared ones don't travel.
+  if (!spec.host_sharing || parts.world.size() == 1 || spec.gradient_exchange != Precision::fp32) return nullptr;
+  std::string why_not;
+  auto shares =
+      HostShares::create(parts.world, values(parameters_of(parts)), tables_of(parts), uses_copies(spec), why_not);
+  if (!shares && parts.world.rank() == 0) log::debug("{}: ranks share no memory: {}", spec.stage, why_not);
+  return shares;
 }
 
-std::vector<at::Tensor> values(const std::vector<NamedTensor>& named) {
-  std::vector<at::Tensor> tensors;
-  tensors.reserve(named.size());
-  for (const auto& item : named) tensors.push_back(item.tensor);
-  return tensors;
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 /// Rows [begin, end) of this rank's part.
@@ -98,8 +74,9 @@ Trainer::Trainer(const TrainerParts& parts, const TrainerSpec& spec, TrainerHook
       spec_(spec),
       hooks_(std::move(hooks)),
       sampler_(parts.train.size(), spec.batch_size, parts.world.size(), parts.world.rank()),
+      shares_(shares_of(parts, spec)),
       optimizer_(parameters_of(parts), spec.optimizer, joint_parameters(parts).size(),
-                 spec.joint_teacher_lr / spec.peak_lr),
+                 spec.joint_teacher_lr / spec.peak_lr, shares_),
       batch_ranks_(std::make_unique<WorldRanks>(parts.world)),
       route_names_(parts.model.route_names()) {
   loss_sums_ = at::zeros({static_cast<std::int64_t>(sum_names().size())},
@@ -157,10 +134,13 @@ TrainOutcome Trainer::run() {
   // c10d's Reducer keeps gradients in its buckets; with one rank they need memory from the backward pass on only.
   using Memory = nn::DirectGradients::Memory;
   direct_.emplace(parameters, tables_of(parts_), parts_.world.size() == 1 ? Memory::per_step : Memory::kept);
-  sync_.emplace(parts_.world, parameters, tables_of(parts_),
-                spec_.gradient_exchange == Precision::bf16 ? at::kBFloat16 : at::kFloat);
-  // Who computes activations twice has no memory for weights in two types either.
-  if (spec_.precision == Precision::bf16 && !spec_.gradient_checkpointing) working_weights_.emplace(parameters);
+  if (shares_) {
+    use_shares(parameters);
+  } else {
+    sync_.emplace(parts_.world, parameters, tables_of(parts_),
+                  spec_.gradient_exchange == Precision::bf16 ? at::kBFloat16 : at::kFloat);
+    if (uses_copies(spec_)) working_weights_.emplace(parameters);
+  }
   while (epoch_ < spec_.epochs) {
     train_epoch();
     finish_epoch();
@@ -168,8 +148,25 @@ TrainOutcome Trainer::run() {
   working_weights_.reset();
   sync_.reset();
   direct_.reset();
+  optimizer_.leave_shares();
+  shares_.reset();
   if (writer_) writer_->finish();
   return outcome_;
+}
+
+/// Collective. Gradients lie where the other ranks read them, working weights where they write them.
+void Trainer::use_shares(const std::vector<at::Tensor>& parameters) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> copies;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    const auto& shared = shares_->parameters()[i];
+    parameters[i].mutable_grad() =
+        shared.is_table ? FlatTensors::zeros_like({parameters[i]}).parts[0] : shared.gradient.zero_();
+    copies.push_back(shared.copy);
+    if (shared.copy.defined() && parts_.world.rank() == 0) shared.copy.copy_(shared.value);
+  }
+  shares_->meet();
+  if (uses_copies(spec_)) working_weights_.emplace(parameters, copies);
 }
 
 void Trainer::train_epoch() {
@@ -244,7 +241,7 @@ double Trainer::compute_step(const Batch& batch) {
   buffers_before.reserve(changing.size());
   for (const auto& buffer : changing) buffers_before.push_back(buffer.clone());
   step_terms_.zero_();
-  sync_->begin_step();
+  if (sync_) sync_->begin_step();
   const std::int64_t rows = batch.labels.at(0).size(0);
   const std::int64_t part = spec_.micro_batch_size > 0 ? std::min(spec_.micro_batch_size, rows) : rows;
   try {
@@ -310,67 +307,6 @@ double Trainer::global_loss(const Batch& batch) const {
   return all.sum(0)[0].item<double>() / static_cast<double>(batch.shares.global_count);
 }
 
-/// The reduced gradients are the same everywhere, so every rank finds the same step bad without asking the others.
-void Trainer::check_step(const Batch& batch, const at::Tensor& skipped, double loss) {
-  const bool bad = skipped.item<float>() != 0;  // waits for the device
-  if (spec_.spike_factor > 0 && !bad) {
-    constexpr double kMemory = 0.98;
-    mean_loss_ = mean_loss_ > 0 ? kMemory * mean_loss_ + (1 - kMemory) * loss : loss;
-  }
-  if (!bad) return;
-  ++bad_steps_;
-  skipped_samples_ += batch.shares.global_count;
-  const auto findings = parts_.world.mpi().all_gather(bad_terms(batch));
-  std::string text;
-  for (std::size_t rank = 0; rank < findings.size(); ++rank) {
-    if (!findings[rank].empty()) text += fmt::format("\n  rank {}: {}", rank, findings[rank]);
-  }
-  const auto gradients = bad_gradients();  // the same everywhere
-  if (!gradients.empty()) text += "\n  " + gradients;
-  if (text.empty()) text = "\n  the loss is a spike";
-  const std::string what =
-      fmt::format("{}: step {} (epoch {}) is skipped, since its loss or gradients cannot be used:{}", spec_.stage,
-                  step_, epoch_ + 1, text);
-  if (bad_steps_ > spec_.max_bad_steps) {
-    throw CollectiveError(
-        ExitCode::failure,
-        fmt::format("{}\nThat makes {} such steps, more than training.max_bad_steps ({}). Lower the learning rate, set "
-                    "training.clip_norm, or look at the samples; the checkpoint of the epoch before is kept.",
-                    what, bad_steps_, spec_.max_bad_steps));
-  }
-  if (parts_.world.rank() == 0) log::warn("{}", what);
-}
-
-/// Terms of the loss that are not finite on this rank, with its samples. Empty: all are.
-std::string Trainer::bad_terms(const Batch& batch) const {
-  std::string text;
-  const at::Tensor terms = step_terms_.to(at::kCPU);
-  const auto names = parts_.objective.term_names();
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    const double value = terms[static_cast<std::int64_t>(i)].item<double>();
-    if (std::isfinite(value)) continue;
-    text +=
-        fmt::format("{}term '{}' is {}", text.empty() ? "" : ", ", names[i], std::isnan(value) ? "NaN" : "infinite");
-  }
-  if (text.empty()) return text;
-  text += "; samples";
-  for (const auto row : batch.rows) text += " " + std::string(parts_.train.get(row).id);
-  return text;
-}
-
-/// The first parameters whose gradients are not finite, and the number of the others.
-std::string Trainer::bad_gradients() const {
-  constexpr std::size_t kMost = 3;
-  std::string text;
-  std::size_t found = 0;
-  for (const auto& [name, tensor] : parameters_of(parts_)) {
-    if (!tensor.grad().defined() || at::isfinite(tensor.grad()).all().item<bool>()) continue;
-    if (++found <= kMost) text += fmt::format("{}{}", text.empty() ? "gradients of " : ", ", name);
-  }
-  if (found > kMost) text += fmt::format(" and {} more", found - kMost);
-  return text;
-}
-
 void Trainer::one_pass(const Batch& batch, std::int64_t part) {
   const std::int64_t rows = batch.labels.at(0).size(0);
   for (std::int64_t begin = 0; begin < rows; begin += part) {
@@ -404,7 +340,7 @@ void Trainer::backward_part(const Batch& batch, bool last) {
   const ModelOutput output = forward(batch);
   auto value =
       parts_.objective.evaluate(output, teacher ? &*teacher : nullptr, batch.labels, batch.shares, parts_.world);
-  if (last) sync_->begin_last_backward();
+  if (last && sync_) sync_->begin_last_backward();
   (teacher_loss.defined() ? value.total_for_backward + teacher_loss : value.total_for_backward).backward();
   count_terms(value.terms, batch.shares);
   count_routes(output, batch.shares);
@@ -478,7 +414,7 @@ void Trainer::two_passes(const Batch& batch, std::int64_t part) {
     if (i + 1 == pieces.size()) {
       if (leaves.img.defined()) add(targets.img, leaves.img.grad());
       if (leaves.txt.defined()) add(targets.txt, leaves.txt.grad());
-      sync_->begin_last_backward();
+      if (sync_) sync_->begin_last_backward();
     }
     torch::autograd::backward(roots, gradients);
     count_routes(output, batch.shares);

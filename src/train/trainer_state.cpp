@@ -46,7 +46,8 @@ std::vector<NamedTensor> snapshot(const std::vector<NamedTensor>& named) {
   return copies;
 }
 
-std::vector<NamedTensor> Trainer::live_state() const {
+/// All but the optimizer's.
+std::vector<NamedTensor> Trainer::model_state() const {
   std::vector<NamedTensor> state;
   for (const auto& item : weights_of(parts_.model)) state.push_back({"model." + item.name, item.tensor});
   if (parts_.joint_teacher != nullptr) {
@@ -54,7 +55,6 @@ std::vector<NamedTensor> Trainer::live_state() const {
   }
   for (const auto& item : parts_.objective.named_parameters())
     state.push_back({"objective." + item.key(), item.value().detach()});
-  for (const auto& item : optimizer_.state()) state.push_back({"optimizer." + item.name, item.tensor});
   return state;
 }
 
@@ -79,7 +79,9 @@ void Trainer::save_checkpoint() {
                       {"history", outcome_.history},
                       {"best_epoch", outcome_.best_epoch},
                       {"best_score", outcome_.best_score}};
-  checkpoint.tensors = snapshot(live_state());
+  checkpoint.tensors = snapshot(model_state());
+  for (auto& item : optimizer_.copied_state())
+    checkpoint.tensors.push_back({"optimizer." + item.name, std::move(item.tensor)});
   for (const auto& item : outcome_.best) checkpoint.tensors.push_back({"best." + item.name, item.tensor});
   checkpoint.tensors.push_back({"loss_sums", sums});
   writer_->write(std::move(checkpoint));
@@ -112,22 +114,25 @@ void Trainer::resume() {
   const std::string text = from_rank_zero(parts_.world.mpi(), [&]() -> std::string {
     checkpoint = parts_.checkpoints->load_newest();
     if (!checkpoint) return "";
-    for (const auto& item : live_state()) {
-      const auto& stored = find(checkpoint->tensors, item.name);
-      if (stored.sizes() != item.tensor.sizes())
-        throw Error("the checkpoint's tensor '{}' has another shape than the model's", item.name);
-      const at::NoGradGuard no_grad;
-      copy_differing_rows(stored, item.tensor);
-    }
+    const auto stored = [&](const std::string& name, const at::Tensor& like) -> const at::Tensor& {
+      const auto& tensor = find(checkpoint->tensors, name);
+      if (tensor.sizes() != like.sizes())
+        throw Error("the checkpoint's tensor '{}' has another shape than the model's", name);
+      return tensor;
+    };
+    const at::NoGradGuard no_grad;
+    for (const auto& item : model_state()) item.tensor.copy_(stored(item.name, item.tensor));
+    optimizer_.load_state(
+        [&](const NamedTensor& item) -> const at::Tensor& { return stored("optimizer." + item.name, item.tensor); });
     return checkpoint->state.dump();
   });
   if (text.empty()) return;
   const at::NoGradGuard no_grad;
-  for (const auto& item : live_state()) {
+  for (const auto& item : model_state()) {
     at::Tensor target = item.tensor;
     parts_.world.broadcast(target, 0);
   }
-  optimizer_.state_changed();
+  optimizer_.broadcast_state(parts_.world);
   const auto state = nlohmann::ordered_json::parse(text);
   epoch_ = state.at("epoch").get<std::int64_t>();
   step_in_epoch_ = state.at("step_in_epoch").get<std::int64_t>();

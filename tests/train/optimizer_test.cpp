@@ -53,13 +53,12 @@ std::vector<NamedTensor> copy_of(const std::vector<NamedTensor>& state) {
 
 /// As a checkpoint does it.
 void put(AdamW& optimizer, const std::vector<NamedTensor>& state) {
-  const auto into = optimizer.state();
-  ASSERT_EQ(into.size(), state.size());
-  for (std::size_t i = 0; i < into.size(); ++i) {
-    ASSERT_EQ(into[i].name, state[i].name);
-    copy_differing_rows(state[i].tensor, into[i].tensor);
-  }
-  optimizer.state_changed();
+  optimizer.load_state([&](const NamedTensor& entry) -> const at::Tensor& {
+    const auto found =
+        std::find_if(state.begin(), state.end(), [&](const auto& item) { return item.name == entry.name; });
+    if (found == state.end()) throw Error("no {}", entry.name);
+    return found->tensor;
+  });
 }
 
 at::Tensor parameter(std::vector<float> values, std::vector<float> gradient) {

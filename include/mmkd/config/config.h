@@ -201,6 +201,7 @@ struct TrainingConfig {
   std::vector<std::int64_t> seeds;  ///< one whole job for each; empty: one, of `seed`
   Precision precision = Precision::fp32;
   Precision gradient_exchange = Precision::fp32;  ///< type in which gradients travel between ranks
+  bool host_sharing = true;                       ///< ranks of one host train one model in shared memory
   double weight_decay = 0.01;                     ///< decoupled, on all parameters; 0 disables
   std::array<double, 2> betas{0.9, 0.999};
   double eps = 1e-8;

@@ -19,8 +19,4 @@ struct FlatTensors {
   std::vector<at::Tensor> parts;  ///< views into it
 };
 
-/// into = from, of equal shapes. On the CPU only rows that differ are written to, so that pages of zeros stay
-/// unwritten.
-void copy_differing_rows(const at::Tensor& from, at::Tensor into);
-
 }  // namespace mmkd

@@ -63,6 +63,9 @@ std::unique_ptr<World> make_world(const MpiSession& mpi, at::DeviceType device,
 /// rows than its share.
 at::Tensor gather_rows(const World& world, const at::Tensor& local, const BatchShares& shares);
 
+/// Collective. Throws Error on every rank unless the parameters of all ranks have the types and shapes of rank 0's.
+void require_same_shapes(const World& world, const std::vector<at::Tensor>& parameters);
+
 /// Averages gradients over ranks with c10d::Reducer, in buckets, overlapped with backward. With one rank it does
 /// nothing. Must be gone before its World.
 ///

@@ -13,6 +13,10 @@ class WorkingWeights {
  public:
   /// Of those of `parameters` that are matrices. There must be no other at the same time.
   explicit WorkingWeights(const std::vector<at::Tensor>& parameters);
+  /// Those of parameters that have a copy: the one of `copies` at the same place (undefined: none), which must hold the
+  /// parameter's rounded values from the start. It is for who writes the copies to do so whenever they change: a
+  /// parameter that torch changes is an Error.
+  WorkingWeights(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& copies);
   WorkingWeights(const WorkingWeights&) = delete;
   WorkingWeights& operator=(const WorkingWeights&) = delete;
   ~WorkingWeights();

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -12,6 +13,9 @@
 #include "mmkd/train/checkpoint.h"
 
 namespace mmkd {
+
+class HostShares;
+class World;
 
 struct AdamWOptions {
   std::array<double, 2> betas{0.9, 0.999};
@@ -31,7 +35,11 @@ class AdamW {
   /// Parameters: float32, on one device, named uniquely (names key the state in checkpoints), in the same order on
   /// every rank. Throws Error otherwise. The first `scaled` of them learn at `scale` times the rate. The parameters
   /// stay the same tensors, but their values move: memory that was taken from them before is theirs no longer.
-  AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options, std::size_t scaled = 0, double scale = 1);
+  /// With `shares`, made for the same parameters, values (those of rank 0) and moments are those of all ranks, and so
+  /// is the work: then this, update() and step() are collective, take gradients that lie in the shares (but those of
+  /// tables) and are not averaged yet, and each rank must give them the same rates, skips and rows.
+  AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options, std::size_t scaled = 0, double scale = 1,
+        std::shared_ptr<const HostShares> shares = nullptr);
 
   struct Step {
     at::Tensor norm;  ///< [] float32 on the device: of all gradients, before clipping
@@ -58,16 +66,24 @@ class AdamW {
   /// State as it is now, sharing its memory: `step` ([] float32) and for each parameter `exp_avg.<name>` and
   /// `exp_avg_sq.<name>`.
   std::vector<NamedTensor> state() const;
-  /// To be called when other values have been written into the tensors of state(), those of a checkpoint: the next step
-  /// then gives the same bits as if training had never stopped.
-  void state_changed();
+  /// Copies of it on the CPU; of rows that were never met there are pages of zeros that take no memory.
+  std::vector<NamedTensor> copied_state() const;
+  /// Takes another optimizer's state, those of a checkpoint: the next step then gives the same bits as if training had
+  /// never stopped. To be called before the first step. `stored` gives what belongs to an entry of state().
+  using StateOf = std::function<const at::Tensor&(const NamedTensor& entry)>;
+  void load_state(const StateOf& stored);
+  /// Collective. All ranks get what rank 0 has loaded.
+  void broadcast_state(const World& world);
+
+  /// Values become this rank's own again, with which the use of the shares, and of this optimizer, ends. Gradients are
+  /// undefined then. Without shares it does nothing.
+  void leave_shares();
 
  private:
   void update_by_torch(const std::vector<at::Tensor>& parameters, const Step& step);
   void update_on_cpu(const std::vector<at::Tensor>& parameters, const Step& step, const RowsOf& rows_of,
                      const CopyOf& copy_of);
   std::optional<at::Tensor> divisor(const Step& step) const;
-  std::vector<bool> rows_met(std::size_t parameter) const;
 
   std::vector<NamedTensor> parameters_;
   AdamWOptions options_;
@@ -79,6 +95,7 @@ class AdamW {
   at::Tensor step_;  // [] float32 on the device, as the kernels take it; the same for all parameters
   // On the CPU, of each parameter: which rows have moments that may be something else than 0; empty: all.
   std::vector<std::vector<bool>> met_;
+  std::shared_ptr<const HostShares> shares_;
 };
 
 }  // namespace mmkd

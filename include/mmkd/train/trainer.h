@@ -30,6 +30,7 @@
 namespace mmkd {
 
 class DeviceBatches;
+class HostShares;
 class StepGraphs;
 
 struct TrainerSpec {
@@ -43,6 +44,7 @@ struct TrainerSpec {
   std::uint64_t seed = 0;
   Precision precision = Precision::fp32;
   Precision gradient_exchange = Precision::fp32;  ///< type in which gradients travel between ranks
+  bool host_sharing = true;                       ///< ranks of one host train one model in memory that they share
   double peak_lr = 3e-4;
   double warmup_fraction = 0;
   Schedule schedule = Schedule::constant;
@@ -104,7 +106,7 @@ struct TrainOutcome {
 
 class Trainer {
  public:
-  /// Collective: broadcasts the initial parameters.
+  /// Collective: ranks that share a model get the initial parameters of rank 0 here, others in run().
   Trainer(const TrainerParts& parts, const TrainerSpec& spec, TrainerHooks hooks);
   ~Trainer();
 
@@ -120,6 +122,7 @@ class Trainer {
   TrainOutcome run();
 
  private:
+  void use_shares(const std::vector<at::Tensor>& parameters);
   void train_epoch();
   void train_step(const Batch& batch, DeviceBatches& batches);
   double compute_step(const Batch& batch);
@@ -146,17 +149,18 @@ class Trainer {
   void vote();
   void save_checkpoint();
   at::Tensor all_loss_sums() const;
-  std::vector<NamedTensor> live_state() const;
+  std::vector<NamedTensor> model_state() const;
   ScheduleConfig schedule() const;
 
   TrainerParts parts_;
   TrainerSpec spec_;
   TrainerHooks hooks_;
   Sampler sampler_;
+  std::shared_ptr<HostShares> shares_;  // null: each rank has a model of its own
   AdamW optimizer_;
   std::optional<nn::DirectGradients> direct_;
   std::optional<nn::WorkingWeights> working_weights_;  // with bfloat16
-  std::optional<GradSync> sync_;
+  std::optional<GradSync> sync_;                       // without shares
   std::unique_ptr<StepGraphs> graphs_;
   std::optional<c10::Stream> copies_;  // of batches to a device other than the CPU
   bool recorded_ = false;              // what is computed now must not depend on the host

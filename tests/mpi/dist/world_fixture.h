@@ -23,8 +23,8 @@ class WorldTest : public testing::Test {
 };
 
 inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
-  return a.scalar_type() == b.scalar_type() &&
-         at::equal(a.contiguous().view(at::kByte), b.contiguous().view(at::kByte));
+  return a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() &&
+         at::equal(a.reshape({-1}).contiguous().view(at::kByte), b.reshape({-1}).contiguous().view(at::kByte));
 }
 
 }  // namespace mmkd::test

@@ -37,10 +37,24 @@ class TrainerTest : public WorldTest {
     std::vector<std::string> reports;
   };
 
-  /// `before` is called after every step, which is before the next one.
-  Run train(const std::function<void(std::int64_t step, MultimodalModel&)>& before, std::int64_t max_bad_steps = 10,
-            double spike_factor = 0, std::int64_t epochs = 2) {
+  struct Options {
+    std::int64_t max_bad_steps = 10;
+    double spike_factor = 0;
+    std::int64_t epochs = 2;
+    bool host_sharing = true;
+    bool resume = false;
+    Precision precision = Precision::fp32;
+    std::function<at::Tensor(const at::Tensor&)> hook = {};  ///< on the gradient of a bias
+  };
+
+  /// `before` is called after every step, which is before the next one; in it a rank may change its weights if it has
+  /// some of its own (host_sharing: false).
+  Run train(const std::function<void(std::int64_t step, MultimodalModel&)>& before, const Options& options) {
     const auto model = make_model(text_model(), 3);
+    if (options.hook) {
+      for (auto& item : model->named_parameters())
+        if (item.key() == "head_parity.bias") item.value().register_hook(options.hook);
+    }
     Objective objective({}, 0);
     const testing::MemorySource source(40);
     TrainerParts parts{.world = *world_, .model = *model, .objective = objective, .train = source, .assembler = {}};
@@ -51,17 +65,27 @@ class TrainerTest : public WorldTest {
     parts.assembler.student->modality = Modality::text;
     TrainerSpec spec;
     spec.stage = "student";
-    spec.epochs = epochs;
+    spec.epochs = options.epochs;
     spec.batch_size = 10;
     spec.num_workers = 1;
-    spec.max_bad_steps = max_bad_steps;
-    spec.spike_factor = spike_factor;
+    spec.max_bad_steps = options.max_bad_steps;
+    spec.spike_factor = options.spike_factor;
+    spec.host_sharing = options.host_sharing;
+    spec.precision = options.precision;
     TrainerHooks hooks;
     hooks.on_step = [&](const StepReport& report) { before(report.step, *model); };
     Run run;
-    run.outcome = Trainer(parts, spec, std::move(hooks)).run();
+    {
+      Trainer trainer(parts, spec, std::move(hooks));
+      if (options.resume) trainer.resume();
+      run.outcome = trainer.run();
+    }
     for (const auto& item : model->named_parameters()) run.weights[item.key()] = item.value().detach().clone();
     return run;
+  }
+
+  static void expect_same_weights(const Run& a, const Run& b) {
+    for (const auto& [name, tensor] : a.weights) EXPECT_TRUE(same_bits(tensor, b.weights.at(name))) << name;
   }
 
   static at::Tensor bias(MultimodalModel& model) {
@@ -95,14 +119,14 @@ TEST_F(TrainerTest, AStepThatIsNotFiniteOnOneRankIsSkippedByAll) {
     }
     if (step == 3) bias(model).copy_(kept);
   };
-  const auto run = train(spoil);
+  const auto run = train(spoil, {.host_sharing = false});
   expect_all_finite_and_the_same(run);
   if (rank() == 0) {
     ASSERT_EQ(run.outcome.history.size(), 2U);
     for (const auto& row : run.outcome.history) EXPECT_TRUE(std::isfinite(row.at("train_loss").get<double>()));
   }
   // The step left nothing behind: the same as if it had never been, but for the count of steps.
-  const auto undisturbed = train([](std::int64_t, MultimodalModel&) {});
+  const auto undisturbed = train([](std::int64_t, MultimodalModel&) {}, {.host_sharing = false});
   bool differs = false;
   for (const auto& [name, tensor] : run.weights) differs = differs || !at::equal(tensor, undisturbed.weights.at(name));
   EXPECT_TRUE(differs) << "a step was left out";
@@ -114,7 +138,7 @@ TEST_F(TrainerTest, MoreBadStepsThanAllowedEndTheRunOnAllRanksNamingTheSamples) 
     if (rank() == size() - 1 && step == 1) bias(model).fill_(NAN);
   };
   try {
-    (void)train(spoil, 2);
+    (void)train(spoil, {.max_bad_steps = 2, .host_sharing = false});
     FAIL() << "nothing was thrown";
   } catch (const CollectiveError& e) {
     const std::string what = e.what();
@@ -122,6 +146,49 @@ TEST_F(TrainerTest, MoreBadStepsThanAllowedEndTheRunOnAllRanksNamingTheSamples) 
                              fmt::format("rank {}: term 'total' is NaN", size() - 1), std::string("samples s"),
                              std::string("gradients of ")})
       EXPECT_NE(what.find(part), std::string::npos) << part << " in " << what;
+  }
+}
+
+TEST_F(TrainerTest, SharingOneModelChangesNoBit) {
+  const auto nothing = [](std::int64_t, MultimodalModel&) {};
+  for (const auto precision : {Precision::fp32, Precision::bf16}) {
+    const auto apart = train(nothing, {.host_sharing = false, .precision = precision});
+    const auto shared = train(nothing, {.host_sharing = true, .precision = precision});
+    expect_all_finite_and_the_same(shared);
+    expect_same_weights(shared, apart);
+    EXPECT_EQ(shared.outcome.history, apart.outcome.history);
+  }
+}
+
+TEST_F(TrainerTest, GoesOnFromACheckpointWhicheverWayItWasMade) {
+  const auto nothing = [](std::int64_t, MultimodalModel&) {};
+  const auto whole = train(nothing, {.epochs = 4});
+  for (const bool first : {true, false}) {
+    for (const bool second : {true, false}) {
+      (void)train(nothing, {.epochs = 2, .host_sharing = first});
+      expect_same_weights(train(nothing, {.epochs = 4, .host_sharing = second, .resume = true}), whole);
+    }
+  }
+}
+
+TEST_F(TrainerTest, AGradientThatIsNotFiniteOnOneRankIsSkippedByAll) {
+  for (const bool host_sharing : {true, false}) {
+    std::int64_t done = 0;
+    const auto count = [&](std::int64_t step, MultimodalModel&) { done = step; };
+    const auto spoil = [&](const at::Tensor& gradient) {
+      return rank() == size() - 1 && done == 2 ? gradient * NAN : gradient;
+    };
+    const auto run = train(count, {.host_sharing = host_sharing, .hook = spoil});
+    expect_all_finite_and_the_same(run);
+    done = 0;
+    try {
+      (void)train(count, {.max_bad_steps = 0, .host_sharing = host_sharing, .hook = spoil});
+      FAIL() << "nothing was thrown";
+    } catch (const CollectiveError& e) {
+      const std::string what = e.what();
+      for (const auto& part : {"step 3", "gradients of model.head_parity.bias"})
+        EXPECT_NE(what.find(part), std::string::npos) << part << " in " << what;
+    }
   }
 }
 
@@ -139,7 +206,7 @@ TEST_F(TrainerTest, TwoThousandStepsNeedNoMoreMemoryThanTheFirst) {
     if (step == 400) early = resident_megabytes();
     if (step == 2400) late = resident_megabytes();
   };
-  (void)train(measure, 10, 0, 600);
+  (void)train(measure, {.epochs = 600});
   EXPECT_GT(early, 0);
   EXPECT_LT(late - early, 6) << "megabytes in 2,000 steps with 500 checkpoints";
 }
@@ -157,7 +224,7 @@ TEST_F(TrainerTest, ALossFarAboveTheMeanIsSkippedWhereAsked) {
       bias(model).copy_(kept);
     }
   };
-  const auto run = train(spoil, 10, 3.0);
+  const auto run = train(spoil, {.spike_factor = 3.0, .host_sharing = false});
   expect_all_finite_and_the_same(run);
   if (rank() != 0) return;
   EXPECT_LT(run.outcome.history.at(1).at("train_loss").get<double>(), 10);

@@ -1,33 +1,12 @@
 #pragma once
 #include <atomic>
-#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <string_view>
 
-#include "mmkd/comm/mpi_session.h"
 #include "transport.h"
 
 namespace mmkd {
-
-/// Memory that all ranks of one host map. It has no name in any file system, so that nothing is left behind however
-/// the processes end.
-class SharedSegment {
- public:
-  /// Collective over a session whose ranks share one host. Null on every rank, with the reason in `why_not`, if any of
-  /// them cannot map it. The memory starts as zeros.
-  static std::unique_ptr<SharedSegment> create(const MpiSession& session, std::size_t bytes, std::string& why_not);
-  ~SharedSegment();
-  SharedSegment(const SharedSegment&) = delete;
-  SharedSegment& operator=(const SharedSegment&) = delete;
-  std::byte* data() const { return data_; }
-
- private:
-  SharedSegment(std::byte* data, std::size_t bytes) : data_(data), bytes_(bytes) {}
-  std::byte* data_;
-  std::size_t bytes_;
-};
 
 /// Barrier for processes, in shared memory that started as zeros. Waiters poll for some microseconds, then sleep in the
 /// kernel until the last one arrives.
