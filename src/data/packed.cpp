@@ -31,7 +31,7 @@ struct PackedSplit::Impl {
 
   /// Mapped pages count as memory of the process, however large the data set: they are let go now and then.
   void count_read(const Record& record) {
-    constexpr std::size_t kMost = std::size_t{16} << 20;
+    constexpr std::size_t kMost = std::size_t{8} << 20;
     std::size_t bytes = 0;
     for (const auto& pixels : record.pixels) bytes += pixels.size();
     if (bytes_read.fetch_add(bytes) + bytes < kMost) return;

@@ -140,7 +140,7 @@ OpenedModel open_model(const fs::path& weights) {
         weights.string());
   }
   OpenedModel opened{.card = card_of(description_of(metadata, weights.string()), weights.string()), .model = {}};
-  opened.model = make_model(opened.card.spec, 0);  // every value is overwritten
+  opened.model = std::make_shared<MultimodalModel>(opened.card.spec);  // every value comes from the file
   load_model_weights(opened.model->named_weights(), weights);
   opened.model->eval();
   return opened;

@@ -1,5 +1,8 @@
 #include "mmkd/pipeline/model_source.h"
 
+#include <set>
+#include <vector>
+
 #include "mmkd/backbones/text_backbone.h"
 #include "mmkd/backbones/vision_backbone.h"
 #include "mmkd/base/error.h"
@@ -41,6 +44,20 @@ void require_fits(const ModelSource& source, const TokenStream& stream) {
 
 const TokenStream& tokens_of(const PackedInfo& packed, Role role) {
   return packed.token_streams.at(static_cast<std::size_t>(packed.token_stream_of[role == Role::teacher ? 0 : 1]));
+}
+
+/// Entries of a model but for those of towers that come from a file, which gives them all.
+std::vector<nn::WeightEntry> without_towers(std::vector<nn::WeightEntry> entries, const MultimodalModel& model,
+                                            const ModelFiles& files) {
+  std::set<const void*> from_files;
+  const auto add = [&](const std::vector<nn::WeightEntry>& of_tower) {
+    for (const auto& entry : of_tower) from_files.insert(entry.view.const_data_ptr());
+  };
+  if (!files.vision.empty()) add(model.vision()->named_weights());
+  if (!files.text.empty()) add(model.text()->named_weights());
+  std::erase_if(entries,
+                [&](const nn::WeightEntry& entry) { return from_files.contains(entry.view.const_data_ptr()); });
+  return entries;
 }
 
 void resolve_vision(ModelSource& source, ModelConfig& model) {
@@ -137,15 +154,18 @@ ModelSource resolve_student(const Config& config, const PackedInfo& packed) {
 ParameterCounts count_parameters(const ModelSource& source) { return parameter_counts(source.spec); }
 
 std::shared_ptr<MultimodalModel> initial_model(const ModelSource& source, std::uint64_t seed, Objective& objective) {
-  auto model = make_model(source.spec, seed);
+  auto model = std::make_shared<MultimodalModel>(source.spec);
   const at::NoGradGuard no_grad;
-  if (!source.files.vision.empty())
-    load_backbone(model->vision()->named_weights(), source.files.vision, names_of(source.spec.vision.family));
-  if (!source.files.text.empty())
-    load_backbone(model->text()->named_weights(), source.files.text, names_of(source.spec.text.family));
-  if (source.files.weights.empty()) return model;
-  const auto rest =
-      load_model_weights(model->named_weights(), source.files.weights, two_tower_aliases(source.task_slugs));
+  const auto entries = model->named_weights();
+  if (source.files.weights.empty()) {
+    nn::initialize(without_towers(entries, *model, source.files), seed);
+    if (!source.files.vision.empty())
+      load_backbone(model->vision()->named_weights(), source.files.vision, names_of(source.spec.vision.family));
+    if (!source.files.text.empty())
+      load_backbone(model->text()->named_weights(), source.files.text, names_of(source.spec.text.family));
+    return model;
+  }
+  const auto rest = load_model_weights(entries, source.files.weights, two_tower_aliases(source.task_slugs));
   for (const auto& entry : objective.named_weights()) {
     const auto found = rest.find("distill." + entry.name);
     if (found == rest.end()) continue;

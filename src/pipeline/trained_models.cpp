@@ -12,7 +12,7 @@ namespace mmkd {
 
 std::shared_ptr<MultimodalModel> load_trained(const Job& job, const ModelSource& source,
                                               const StageArtifact& artifact) {
-  auto model = make_model(source.spec, 0);  // every value is overwritten
+  auto model = std::make_shared<MultimodalModel>(source.spec);  // every value comes from the file
   load_model_weights(
       model->named_weights(),
       artifact.folder / (source.role == Role::teacher ? "teacher.safetensors" : "student_best.safetensors"));
