@@ -137,12 +137,11 @@ Json steps(Setup& setup, Role role, Outputs outputs, bool synthetic) {
 
   StepWindows windows(setup.world(), options.repeats);
   Training training(setup, role);
-  const Json flops = flops_of_step(setup, role, training.model(), live.get(), synthetic);
   const double waited = training.run(source, repeated ? &*repeated : nullptr, live.get(),
                                      [&](std::int64_t samples) { return windows.after_step(samples); });
   Json json = windows.json();
   json["data_wait"] = std::round(1e5 * sum_over_ranks(setup.mpi(), waited) / setup.mpi().size()) / 1e5;
-  json.update(flops);
+  json.update(flops_of_step(setup, role, training.model(), live.get(), synthetic));  // last, since it takes memory
   if (synthetic) json["seq"] = options.tokens;
   return json;
 }
