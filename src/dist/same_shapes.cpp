@@ -14,6 +14,7 @@ namespace {
 
 std::vector<std::string> shapes_of(const std::vector<at::Tensor>& parameters) {
   std::vector<std::string> shapes;
+  shapes.reserve(parameters.size());
   for (const auto& p : parameters)
     shapes.push_back(fmt::format("{} [{}]", c10::toString(p.scalar_type()), fmt::join(p.sizes(), ", ")));
   return shapes;

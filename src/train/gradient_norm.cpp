@@ -49,6 +49,7 @@ void number(std::vector<Block>& blocks, std::size_t first, std::int64_t next) {
 at::Tensor gradient_norm(const std::vector<at::Tensor>& parameters, const AdamW::RowsOf& rows_of,
                          const HostShares* shares) {
   std::vector<at::Tensor> gradients;
+  gradients.reserve(parameters.size());
   for (const auto& parameter : parameters) gradients.push_back(parameter.grad());
   if (!gradients.front().is_cpu()) return at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients)), 2);
   std::vector<Block> blocks;

@@ -268,7 +268,7 @@ std::vector<NamedTensor> AdamW::copied_state() const {
   const at::NoGradGuard no_grad;
   const auto copied = [](const at::Tensor& moment, const std::vector<bool>& met) {
     if (met.empty()) return moment.to(at::kCPU, moment.scalar_type(), false, true);
-    const auto rows = FlatTensors::zeros_like({moment}).parts[0];
+    at::Tensor rows = FlatTensors::zeros_like({moment}).parts[0];
     copy_rows(moment, rows, numbers_of(met));
     return rows;
   };
