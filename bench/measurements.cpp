@@ -154,13 +154,15 @@ Json cache_build(Setup& setup, std::int64_t spread) {
   const auto& mpi = setup.mpi();
   Finished finished;
   finished.data_teacher = {job.packed.folder, job.plan.data[0].key(), job.packed.input_contents[0]};
-  on_rank_zero(mpi, [&] {
-    const auto teacher = teacher_in_evaluation(setup);
-    job.store.build(job.plan.teachers.front(), {finished.data_teacher}, [&](const fs::path& folder) {
-      const auto weights = teacher->named_weights();
-      save_model(folder, "teacher", weights, {.version = kVersion, .tasks = {}, .model = {}});
+  {
+    const auto teacher = teacher_in_evaluation(setup);  // collective
+    on_rank_zero(mpi, [&] {
+      job.store.build(job.plan.teachers.front(), {finished.data_teacher}, [&](const fs::path& folder) {
+        const auto weights = teacher->named_weights();
+        save_model(folder, "teacher", weights, {.version = kVersion, .tasks = {}, .model = {}});
+      });
     });
-  });
+  }
   finished.teachers.push_back(job.store.open(job.plan.teachers.front()));
   const PackedSplit split(job.packed, Split::train, false);
   const PackedSource source(split);

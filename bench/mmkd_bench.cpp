@@ -70,6 +70,7 @@ int run(bench::Options options, const MpiSession& mpi) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  mmkd::keep_few_descriptors();
   bench::Options options;
   options.work = "build/bench";
   options.source = MMKD_SOURCE_DIR;

@@ -71,7 +71,8 @@ void allocate(int fd, std::size_t bytes, const MpiSession& session) {
   const std::size_t pages = (bytes + kPage - 1) / kPage;
   const std::size_t begin = pages * rank / ranks * kPage, end = std::min(pages * (rank + 1) / ranks * kPage, bytes);
   if (begin >= end) return;
-  const int failed = posix_fallocate(fd, static_cast<off_t>(begin), static_cast<off_t>(end - begin));
+  int failed = EINTR;
+  while (failed == EINTR) failed = posix_fallocate(fd, static_cast<off_t>(begin), static_cast<off_t>(end - begin));
   if (failed != 0) throw Error("allocating {} bytes of shared memory: {}", end - begin, std::strerror(failed));
 }
 

@@ -129,6 +129,8 @@ DirectGradients::DirectGradients(const std::vector<at::Tensor>& parameters, cons
     slot->parameter = parameter;
     slot->allows_rows =
         std::any_of(tables.begin(), tables.end(), [&](const at::Tensor& t) { return t.is_same(parameter); });
+    // Nothing has been written to a gradient that is still to come: it begins as zeros.
+    slot->only_rows = slot->allows_rows && !parameter.grad().defined();
     slot->is_per_step = memory == Memory::per_step && !slot->allows_rows;
     slot->accumulator = torch::autograd::impl::grad_accumulator(parameter);
     slot->accumulator->add_pre_hook(std::make_unique<BeforeAccumulation>(slot));

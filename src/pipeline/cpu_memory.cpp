@@ -45,6 +45,8 @@ class KeepingAllocator final : public c10::Allocator {
 
 }  // namespace
 
+void keep_few_descriptors() { setenv("LRU_CACHE_CAPACITY", "64", /*overwrite=*/0); }
+
 void keep_tensor_memory() {
   const char* wish = std::getenv("MMKD_MEMORY_CACHE");
   if (wish != nullptr && std::string_view(wish) == "off") return;

@@ -10,16 +10,8 @@
 #include "mmkd/dist/cuda_plugin.h"
 
 namespace mmkd {
-namespace {
-
-/// Of each size of a product torch keeps a descriptor of oneDNN, 1,024 of them, some 70 KB each, beside the compiled
-/// product that oneDNN keeps itself. Sizes vary with the tokens of a batch. Fewer cost no time that could be measured.
-void keep_fewer_descriptors() { setenv("LRU_CACHE_CAPACITY", "64", /*overwrite=*/0); }
-
-}  // namespace
 
 at::DeviceType choose_device(Device wanted) {
-  keep_fewer_descriptors();
   if (wanted == Device::cpu) return at::kCPU;
   const bool available = load_cuda_plugin() && at::hasCUDA();
   if (wanted == Device::cuda && !available) {

@@ -13,6 +13,7 @@
 #include "mmkd/comm/mpi_session.h"
 #include "mmkd/command_line/documents.h"
 #include "mmkd/config/load.h"
+#include "mmkd/pipeline/cpu_memory.h"
 #include "mmkd/pipeline/run.h"
 #include "mmkd/version.h"
 
@@ -63,6 +64,7 @@ int run(const Arguments& arguments, const mmkd::MpiSession& mpi) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  mmkd::keep_few_descriptors();
   Arguments arguments;
   CLI::App app(
       "Trains a teacher, computes its outputs once, distils a student and tests it.\n"

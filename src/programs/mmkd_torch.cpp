@@ -158,6 +158,7 @@ int run_command(const std::function<void(const MpiSession&)>& command, const Mpi
 }  // namespace
 
 int main(int argc, char** argv) {
+  mmkd::keep_few_descriptors();
   CLI::App app("mmkd: what needs tensors");
   app.name("mmkd");
   app.require_subcommand(1);

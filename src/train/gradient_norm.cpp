@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "mmkd/base/error.h"
 #include "mmkd/kernels/adamw.h"
 
 namespace mmkd {
@@ -57,8 +58,10 @@ at::Tensor gradient_norm(const std::vector<at::Tensor>& parameters, const AdamW:
     gradients[i] = gradients[i].contiguous();
     const std::size_t first = blocks.size();
     add_blocks(i, gradients[i], rows_of ? rows_of(parameters[i]) : std::nullopt, blocks);
-    if (shares != nullptr && !shares->parameters()[i].is_table)
-      number(blocks, first, shares->parameters()[i].first_block);
+    if (shares == nullptr || shares->parameters()[i].is_table) continue;
+    if (gradients[i].const_data_ptr() != shares->parameters()[i].gradient.const_data_ptr())
+      throw Error("optimizer: gradient {} of {} has left the memory that the ranks share", i, gradients.size());
+    number(blocks, first, shares->parameters()[i].first_block);
   }
   std::vector<std::size_t> mine;
   for (std::size_t b = 0; b < blocks.size(); ++b)

@@ -97,6 +97,12 @@ HostShares::HostShares(const World& world, const std::vector<at::Tensor>& parame
   }
 }
 
+bool HostShares::hold(const at::Tensor& value) const {
+  return std::any_of(parameters_.begin(), parameters_.end(), [&](const Parameter& parameter) {
+    return parameter.value.const_data_ptr() == value.const_data_ptr();
+  });
+}
+
 void HostShares::average(std::size_t parameter, std::int64_t begin, std::int64_t count) const {
   std::vector<const std::byte*> all(gradients_.size());
   for (std::size_t rank = 0; rank < gradients_.size(); ++rank)

@@ -43,6 +43,9 @@ class HostShares {
   };
   const std::vector<Parameter>& parameters() const { return parameters_; }
 
+  /// Whether `value` is that of a parameter, and so everybody's.
+  bool hold(const at::Tensor& value) const;
+
   bool owns(std::int64_t block) const { return block >= begin_ && block < end_; }
   /// This rank's gradient becomes the mean over ranks in block `block` of a parameter, from element `begin` on.
   void average(std::size_t parameter, std::int64_t begin, std::int64_t count) const;

@@ -47,6 +47,7 @@ bool uses_copies(const TrainerSpec& spec) { return spec.precision == Precision::
 std::shared_ptr<HostShares> shares_of(const TrainerParts& parts, const TrainerSpec& spec) {
   // Gradients that travel in bfloat16 are rounded first; shared ones don't travel.
   if (!spec.host_sharing || parts.world.size() == 1 || spec.gradient_exchange != Precision::fp32) return nullptr;
+  if (spec.epochs == 0) return nullptr;  // nothing is trained
   std::string why_not;
   auto shares =
       HostShares::create(parts.world, values(parameters_of(parts)), tables_of(parts), uses_copies(spec), why_not);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "host_shares.h"
 #include "mmkd/base/error.h"
 #include "mmkd/base/log.h"
 #include "mmkd/base/signals.h"
@@ -130,7 +131,7 @@ void Trainer::resume() {
   const at::NoGradGuard no_grad;
   for (const auto& item : model_state()) {
     at::Tensor target = item.tensor;
-    parts_.world.broadcast(target, 0);
+    if (!shares_ || !shares_->hold(target)) parts_.world.broadcast(target, 0);
   }
   optimizer_.broadcast_state(parts_.world);
   const auto state = nlohmann::ordered_json::parse(text);

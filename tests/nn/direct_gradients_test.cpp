@@ -1,6 +1,7 @@
 #include "mmkd/nn/direct_gradients.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <torch/autograd.h>
 
 #include <functional>
@@ -8,6 +9,7 @@
 
 #include "mmkd/nn/embedding.h"
 #include "mmkd/nn/linear.h"
+#include "tests/support/resident_memory.h"
 
 namespace mmkd::nn {
 namespace {
@@ -117,6 +119,24 @@ TEST_P(DirectGradientsInMemory, WhatNothingWroteToIsZero) {
   bias_.mutable_grad().zero_();
   direct.end_step();
   expect_gradients({at::Tensor(), at::Tensor(), at::Tensor()});
+}
+
+TEST(DirectGradientsOfTables, TouchOnlyTheRowsOfTokens) {
+  const at::Tensor table = at::zeros({20000, 256}).requires_grad_(true);
+  DirectGradients direct({table}, {table});
+  void* const pages = mmap(nullptr, table.nbytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(pages, MAP_FAILED);
+  table.mutable_grad() = at::from_blob(pages, table.sizes());
+  const double before = test::resident_megabytes();
+  for (int step = 0; step < 2; ++step) {
+    direct.begin_step();
+    nn::embedding(table, at::tensor({3, 19999}, at::kLong)).sum().backward();
+    direct.end_step();
+    EXPECT_EQ(table.grad()[19999][5].item<float>(), 1);
+  }
+  EXPECT_LT(test::resident_megabytes() - before, 8) << "of 20";
+  table.mutable_grad() = at::Tensor();
+  munmap(pages, table.nbytes());
 }
 
 TEST_F(DirectGradientsTest, KeepMemoryWhereItIs) {

@@ -7,10 +7,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 
 #include "mmkd/base/error.h"
 #include "mmkd/dist/flat_tensors.h"
+#include "tests/support/resident_memory.h"
 
 namespace mmkd {
 namespace {
@@ -273,14 +273,9 @@ TEST(AdamW, LeavesMemoryOfMomentsAloneThatNeverComeToBe) {
   // Nor does a restart make them.
   const at::Tensor again = at::zeros({5000, 1024}).requires_grad_(true);
   AdamW restarted({{"table", again}}, {.weight_decay = 0.0});
-  const auto megabytes = [] {  // that this process has; pages of zeros that were only read do not count
-    std::size_t all = 0, present = 0;
-    std::ifstream("/proc/self/statm") >> all >> present;
-    return static_cast<double>(present) * 4096 / 1e6;
-  };
-  const double before = megabytes();
+  const double before = test::resident_megabytes();
   put(restarted, optimizer.state());
-  EXPECT_LT(megabytes() - before, 10) << "of 41 that the moments could have";
+  EXPECT_LT(test::resident_megabytes() - before, 10) << "of 41 that the moments could have";
   EXPECT_TRUE(at::equal(restarted.state().at(1).tensor, moments()));
 }
 

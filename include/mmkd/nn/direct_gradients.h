@@ -22,7 +22,8 @@ class DirectGradients {
   };
 
   /// Of `parameters` it takes those that it can serve. `tables` are those of them of which embedding() uses rows, and
-  /// into whose gradients nobody else writes: rows that no token met stay zeros, and nobody touches them.
+  /// into whose gradients nobody else writes: rows that no token met stay zeros, and nobody touches them. Where a
+  /// table's gradient is undefined now, who defines it later gives zeros.
   DirectGradients(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& tables,
                   Memory memory = Memory::kept);
   DirectGradients(const DirectGradients&) = delete;

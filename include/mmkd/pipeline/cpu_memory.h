@@ -8,4 +8,10 @@ namespace mmkd {
 /// addresses (ulimit -v): nothing is changed.
 void keep_tensor_memory();
 
+/// Of each size of a product torch keeps a descriptor, 1,024 of them of some 70 KB each, beside the compiled product
+/// that oneDNN keeps itself. From now on it keeps 64, which costs no time that could be measured; LRU_CACHE_CAPACITY in
+/// the environment says otherwise. To be called first in main(): it changes the environment, which other threads might
+/// read.
+void keep_few_descriptors();
+
 }  // namespace mmkd

@@ -3,11 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <fstream>
 #include <string>
 
 #include "mmkd/base/error.h"
 #include "tests/mpi/dist/world_fixture.h"
+#include "tests/support/resident_memory.h"
 
 namespace mmkd {
 namespace {
@@ -45,16 +45,11 @@ TEST_F(SharedTensorsTest, AreSeenByAllRanks) {
 TEST_F(SharedTensorsTest, TakeMemoryOfWhatIsTouched) {
   constexpr std::int64_t kElements = std::int64_t{16} << 20;
   auto memory = create({.allocated = 64, .untouched = SharedTensors::bytes_of({kElements}, at::kFloat)});
-  const auto megabytes = [] {  // of this process
-    std::size_t all = 0, present = 0;
-    std::ifstream("/proc/self/statm") >> all >> present;
-    return static_cast<double>(present) * 4096 / 1e6;
-  };
-  const double before = megabytes();
+  const double before = test::resident_megabytes();
   const at::Tensor lazy = memory->take_untouched({kElements}, at::kFloat);
   lazy[5].fill_(1);
   lazy[kElements - 1].fill_(1);
-  EXPECT_LT(megabytes() - before, 8) << "of 67";
+  EXPECT_LT(test::resident_megabytes() - before, 8) << "of 67";
 }
 
 TEST_F(SharedTensorsTest, HoldNoRowsAndNoElements) {

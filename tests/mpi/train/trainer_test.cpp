@@ -1,14 +1,12 @@
 #include "mmkd/train/trainer.h"
 
-#include <unistd.h>
-
 #include <cmath>
-#include <fstream>
 
 #include "mmkd/base/error.h"
 #include "mmkd/comm/agree.h"
 #include "mmkd/models/multimodal_model.h"
 #include "tests/mpi/dist/world_fixture.h"
+#include "tests/support/resident_memory.h"
 #include "tests/support/temp_folder.h"
 #include "tests/train/memory_source.h"
 
@@ -190,14 +188,6 @@ TEST_F(TrainerTest, AGradientThatIsNotFiniteOnOneRankIsSkippedByAll) {
         EXPECT_NE(what.find(part), std::string::npos) << part << " in " << what;
     }
   }
-}
-
-/// Resident memory of this process.
-double resident_megabytes() {
-  std::ifstream status("/proc/self/statm");
-  std::size_t total = 0, resident = 0;
-  status >> total >> resident;
-  return static_cast<double>(resident) * static_cast<double>(sysconf(_SC_PAGESIZE)) / 1e6;
 }
 
 TEST_F(TrainerTest, TwoThousandStepsNeedNoMoreMemoryThanTheFirst) {
