@@ -36,7 +36,7 @@ class HostShares {
   struct Parameter {
     bool is_table = false;
     at::Tensor value, exp_avg, exp_avg_sq;  ///< everybody's
-    at::Tensor gradient;                    ///< this rank's; undefined: of tables
+    at::Tensor gradient;                    ///< this rank's, zeros at first; undefined: of tables
     at::Tensor copy;                        ///< everybody's, in bfloat16; undefined: not of matrices, of tables
     std::vector<Range> mine;                ///< what this rank updates; of a table whole rows
     std::int64_t first_block = 0;           ///< number of its first block among those of all that are no tables

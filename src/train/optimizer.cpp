@@ -13,6 +13,7 @@
 #include "host_shares.h"
 #include "mmkd/base/error.h"
 #include "mmkd/kernels/adamw.h"
+#include "named_values.h"
 
 namespace mmkd {
 namespace {
@@ -62,8 +63,7 @@ AdamW::AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options, s
       shares_(std::move(shares)) {
   check_parameters(parameters_);
   const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> tensors;
-  for (const auto& [name, tensor] : parameters_) tensors.push_back(tensor);
+  const auto tensors = values(parameters_);
   if (shares_) {
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const auto& shared = shares_->parameters().at(i);
@@ -327,8 +327,7 @@ void AdamW::broadcast_state(const World& world) {
 void AdamW::leave_shares() {
   if (!shares_) return;
   const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> tensors;
-  for (const auto& [name, tensor] : parameters_) tensors.push_back(tensor);
+  const auto tensors = values(parameters_);
   values_ = FlatTensors::copies_of(tensors);
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     tensors[i].set_data(values_.parts[i]);

@@ -37,11 +37,4 @@ std::vector<at::Tensor> tables_of(const TrainerParts& parts) {
   return tables;
 }
 
-std::vector<at::Tensor> values(const std::vector<NamedTensor>& named) {
-  std::vector<at::Tensor> tensors;
-  tensors.reserve(named.size());
-  for (const auto& item : named) tensors.push_back(item.tensor);
-  return tensors;
-}
-
 }  // namespace mmkd

@@ -16,7 +16,4 @@ std::vector<NamedTensor> parameters_of(const TrainerParts& parts);
 /// What is trained of which batches use single rows. Elsewhere than on the CPU it is like other parameters.
 std::vector<at::Tensor> tables_of(const TrainerParts& parts);
 
-/// The tensors alone.
-std::vector<at::Tensor> values(const std::vector<NamedTensor>& named);
-
 }  // namespace mmkd

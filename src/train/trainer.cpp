@@ -16,6 +16,7 @@
 #include "mmkd/train/loader.h"
 #include "mmkd/train/precision.h"
 #include "model_state.h"
+#include "named_values.h"
 #include "row_gradients.h"
 #include "step_graphs.h"
 #include "trained_parameters.h"
@@ -162,7 +163,7 @@ void Trainer::use_shares(const std::vector<at::Tensor>& parameters) {
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const auto& shared = shares_->parameters()[i];
     parameters[i].mutable_grad() =
-        shared.is_table ? FlatTensors::zeros_like({parameters[i]}).parts[0] : shared.gradient.zero_();
+        shared.is_table ? FlatTensors::zeros_like({parameters[i]}).parts[0] : shared.gradient;
     copies.push_back(shared.copy);
     if (shared.copy.defined() && parts_.world.rank() == 0) shared.copy.copy_(shared.value);
   }
